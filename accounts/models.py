@@ -1,0 +1,145 @@
+"""Who uses the platform, on whose behalf, and what was done to them."""
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from tesslate.lib.cause import Cause
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        user = self.model(email=email.strip().lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(email=(username or "").strip().lower())
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person. Customers sign in through Firebase and have no password here; staff have one."""
+
+    # Always lower case: two spellings of one address are one account.
+    email = models.EmailField(max_length=254, unique=True)
+    # Empty for staff who only use the admin. Never reassigned to another person.
+    firebase_uid = models.CharField(max_length=128, unique=True, null=True, blank=True)
+    display_name = models.CharField(max_length=200, blank=True)
+    is_staff = models.BooleanField("staff", default=False)
+    # Django's own switch: may sign in at all.
+    is_active = models.BooleanField("active", default=True)
+    # Set while access to models is withdrawn (abuse, dispute): the key is blocked, sign-in works.
+    suspended_at = models.DateTimeField(null=True, blank=True)
+    suspension_reason = models.CharField(max_length=500, blank=True)
+    # The account is closed: keys are retired, personal data erased, the ledger kept.
+    deleted_at = models.DateTimeField(null=True, blank=True)
+    date_joined = models.DateTimeField(default=timezone.now)
+
+    objects: ClassVar[UserManager] = UserManager()
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(email=Lower("email")), name="user_email_is_lower_case"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.email
+
+    def get_full_name(self) -> str:
+        return self.display_name or self.email
+
+    def get_short_name(self) -> str:
+        return self.get_full_name()
+
+    @property
+    def may_use_models(self) -> bool:
+        return self.is_active and self.suspended_at is None and self.deleted_at is None
+
+
+class Organization(models.Model):
+    """A company or team that may hold a subscription for its members."""
+
+    name = models.CharField(max_length=200)
+    members = models.ManyToManyField(User, through="Membership", related_name="organizations")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    class Role(models.TextChoices):
+        OWNER = "owner", "Owner"
+        MEMBER = "member", "Member"
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="memberships"
+    )
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role, default=Role.MEMBER)
+    # Seats go to memberships in this order (then by id): who joined first keeps theirs.
+    joined_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "user"], name="membership_once_per_organization"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.organization} ({self.role})"
+
+
+class AuditEntry(models.Model):
+    """One thing that was done, by whom or what, and why. Written once, never changed."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    # The person or thing it was done to, for that customer's page.
+    user = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="audit_entries"
+    )
+    organization = models.ForeignKey(
+        Organization, on_delete=models.SET_NULL, null=True, blank=True, related_name="audit_entries"
+    )
+    actor = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="acts"
+    )
+    # tesslate.lib.cause.Cause, flattened.
+    cause_kind = models.CharField(max_length=10)
+    cause_reference = models.CharField(max_length=255, blank=True)
+    # Dotted and in the past tense: "key.rotated", "subscription.changed".
+    action = models.CharField(max_length=60, db_index=True)
+    target_type = models.CharField(max_length=60, blank=True)
+    target_id = models.CharField(max_length=255, blank=True)
+    reason = models.TextField(blank=True)
+    before = models.JSONField(null=True, blank=True)
+    after = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+        ordering = ["-at", "-id"]
+        indexes = [
+            models.Index(fields=["user", "-at"], name="audit_by_user"),
+            models.Index(fields=["target_type", "target_id"], name="audit_by_target"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target_type} {self.target_id}".strip()
+
+    @property
+    def cause(self) -> Cause:
+        return Cause(self.cause_kind, self.cause_reference, self.actor_id)

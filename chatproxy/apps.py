@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class ChatproxyConfig(AppConfig):
+    name = "chatproxy"
+    verbose_name = "Chat"

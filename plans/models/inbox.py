@@ -1,0 +1,60 @@
+"""Stripe's events, stored before anything is made of them."""
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+
+class StripeEvent(models.Model):
+    """One event as received. The row is the queue; a message to the worker only wakes it."""
+
+    class State(models.TextChoices):
+        PENDING = "pending", "Pending"
+        PROCESSED = "processed", "Processed"
+        # Nothing to do, and `outcome` says why: type, mode, stale.
+        IGNORED = "ignored", "Ignored"
+        # Waiting for a person or an upgrade: version, unmapped price, orphan customer.
+        QUARANTINED = "quarantined", "Quarantined"
+        # Failed as often as allowed. Replay it once the cause is mended.
+        DEAD = "dead", "Dead letter"
+
+    event_id = models.CharField(max_length=255, unique=True)
+    type = models.CharField(max_length=100)
+    api_version = models.CharField(max_length=50, blank=True)
+    livemode = models.BooleanField()
+    # Stripe's clock, whole seconds: for people. No decision rests on it.
+    created_at = models.DateTimeField()
+    received_at = models.DateTimeField(default=timezone.now)
+    # `data.object`: what it was about.
+    object_type = models.CharField(max_length=100, blank=True)
+    object_id = models.CharField(max_length=255, blank=True, db_index=True)
+    stripe_customer_id = models.CharField(max_length=255, blank=True, db_index=True)
+    # As received. Personal data: only for those permitted, pruned after a while (then null).
+    payload = models.JSONField(null=True)
+    state = models.CharField(max_length=20, choices=State, default=State.PENDING)
+    # What came of it, stable words: "subscription.updated", "ignored:type", "quarantined:version".
+    outcome = models.CharField(max_length=100, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    # A worker has it until then.
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(blank=True)
+    processed_at = models.DateTimeField(null=True, blank=True)
+    # Deliveries of this id seen, redeliveries included.
+    deliveries = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        ordering = ["-received_at", "-id"]
+        verbose_name = "Stripe event"
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                condition=Q(state="pending"),
+                name="stripe_event_due",
+            ),
+            models.Index(fields=["-received_at"], name="stripe_event_newest"),
+            models.Index(fields=["state", "-received_at"], name="stripe_event_by_state"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.event_id}"

@@ -1,0 +1,12 @@
+from django.apps import AppConfig
+
+
+class TesslateConfig(AppConfig):
+    """Composes the apps: system checks across settings, and the commands that see all of them."""
+
+    name = "tesslate"
+
+    def ready(self) -> None:
+        from tesslate import checks
+
+        checks.register_all()

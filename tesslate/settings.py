@@ -1,0 +1,286 @@
+"""All settings, read from the environment. Every variable is described in .env.example."""
+
+import os
+from pathlib import Path
+
+from tesslate.lib.env import BadSetting, Environment, fernet_key_problem
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# A running `make run` leaves its settings in its data folder, so that manage.py in a second
+# terminal speaks to the same databases. A real .env wins.
+env = Environment(
+    BASE_DIR / ".env",
+    BASE_DIR / os.environ.get("DATA_DIR", ".local") / "env",
+)
+
+DEBUG = env.local
+SECRET_KEY = env.text("SECRET_KEY", local_default="local-only-not-a-secret-" + "0" * 32)
+PUBLIC_URL = env.url("PUBLIC_URL", local_default="http://127.0.0.1:8000")
+ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", local_default="127.0.0.1,localhost,[::1]")
+CORS_ALLOWED_ORIGINS = env.items("CORS_ALLOWED_ORIGINS", default="")
+CORS_ALLOW_CREDENTIALS = True
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL, *CORS_ALLOWED_ORIGINS]
+
+# Databases and queues
+
+DATABASES = {
+    "default": {
+        **env.database(
+            "DATABASE_URL", local_default="postgresql://postgres@127.0.0.1:5432/tesslate"
+        ),
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        "DISABLE_SERVER_SIDE_CURSORS": env.boolean("DATABASE_BEHIND_PGBOUNCER", default=False),
+    }
+}
+REDIS_URL = env.text("REDIS_URL", local_default="redis://127.0.0.1:6379/0")
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "tesslate",
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A wake-up that cannot be published must fail fast: the sweep finds the work in the database.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 1,
+    "socket_timeout": 5,
+    "max_retries": 1,
+    "visibility_timeout": 600,
+}
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TIMEZONE = "UTC"
+
+# Encryption at rest: the first key encrypts, all of them decrypt.
+
+ENCRYPTION_KEYS = env.items(
+    "ENCRYPTION_KEYS",
+    local_default="bG9jYWwtb25seS1ub3QtYS1zZWNyZXQtMDAwMDAwMDA=",
+    check=fernet_key_problem,
+)
+
+# The gateway
+
+LITELLM_URL = env.url("LITELLM_URL", local_default="http://127.0.0.1:8001")
+# Several master keys may be valid while one is being replaced; the first that works is used.
+LITELLM_MASTER_KEYS = env.items("LITELLM_MASTER_KEYS", local_default="sk-local-master-key")
+LITELLM_TIMEOUT_SECONDS = env.integer("LITELLM_TIMEOUT_SECONDS", default=10, minimum=1)
+# Marks the keys that are ours at a gateway which others may share.
+LITELLM_KEY_PREFIX = env.text("LITELLM_KEY_PREFIX", default="tesslate")
+LITELLM_CONFIG_PATH = env.text("LITELLM_CONFIG_PATH", default=str(BASE_DIR / "litellm.config.yaml"))
+
+# Stripe
+
+STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY", local_default="sk_test_local")
+STRIPE_WEBHOOK_SECRETS = env.items("STRIPE_WEBHOOK_SECRETS", local_default="whsec_local")
+STRIPE_WEBHOOK_TOLERANCE_SECONDS = env.integer(
+    "STRIPE_WEBHOOK_TOLERANCE_SECONDS", default=300, minimum=1
+)
+STRIPE_WEBHOOK_MAX_BYTES = env.integer(
+    "STRIPE_WEBHOOK_MAX_BYTES", default=1024 * 1024, minimum=1024
+)
+STRIPE_API_URL = env.url("STRIPE_API_URL", default="https://api.stripe.com")
+STRIPE_API_VERSION = "2026-10-28.endive"
+STRIPE_LIVEMODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
+
+# Firebase
+
+FIREBASE_PROJECT_ID = env.text("FIREBASE_PROJECT_ID", local_default="demo-tesslate")
+FIREBASE_API_KEY = env.text("FIREBASE_API_KEY", local_default="local-web-api-key")
+FIREBASE_AUTH_URL = env.url("FIREBASE_AUTH_URL", default="https://identitytoolkit.googleapis.com")
+FIREBASE_TOKEN_URL = env.url("FIREBASE_TOKEN_URL", default="https://securetoken.googleapis.com")
+FIREBASE_CERTS_URL = env.url(
+    "FIREBASE_CERTS_URL",
+    default=(
+        "https://www.googleapis.com/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
+    ),
+)
+if os.environ.get("FIREBASE_AUTH_EMULATOR_HOST"):
+    raise BadSetting(
+        "FIREBASE_AUTH_EMULATOR_HOST",
+        "must not be set: with it firebase-admin accepts unsigned tokens",
+    )
+
+# Django
+
+INSTALLED_APPS = [
+    "tesslate.apps.TesslateConfig",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "accounts",
+    "plans",
+    "llmkeys",
+    "chatproxy",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+]
+ROOT_URLCONF = "tesslate.urls"
+ASGI_APPLICATION = "tesslate.asgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "django.contrib.staticfiles.storage.StaticFilesStorage"
+            if DEBUG
+            else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        )
+    },
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
+
+SESSION_COOKIE_NAME = "tesslate_session"
+SESSION_COOKIE_AGE = 14 * 24 * 3600
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = env.text("COOKIE_SAMESITE", default="Lax")
+CSRF_COOKIE_NAME = "tesslate_csrf"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", default=not DEBUG)
+# Probes and scrapers inside the private network speak plain HTTP.
+SECURE_REDIRECT_EXEMPT = [r"^health", r"^metrics$"]
+SECURE_HSTS_SECONDS = 0 if DEBUG else 365 * 24 * 3600
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
+SECURE_REFERRER_POLICY = "strict-origin-when-cross-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'", FIREBASE_AUTH_URL, FIREBASE_TOKEN_URL],
+        # Unfold's Alpine evaluates expressions and its components carry style attributes.
+        "script-src": ["'self'", "'unsafe-eval'"],
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'self'"],
+        "form-action": ["'self'"],
+    }
+}
+
+# API
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.FirebaseAuthentication",
+        "accounts.authentication.CookieAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "tesslate.errors.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Tesslate API",
+    "DESCRIPTION": "Plans, billing, usage and streaming chat in front of a LiteLLM gateway.",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# Chat
+
+CHAT_MAX_BODY_BYTES = env.integer("CHAT_MAX_BODY_BYTES", default=4 * 1024 * 1024, minimum=1024)
+CHAT_CONNECT_TIMEOUT_SECONDS = env.integer("CHAT_CONNECT_TIMEOUT_SECONDS", default=5, minimum=1)
+# LiteLLM's own router timeout is 600 s (litellm.config.yaml); ours must not be shorter.
+CHAT_TIMEOUT_SECONDS = env.integer("CHAT_TIMEOUT_SECONDS", default=600, minimum=1)
+CHAT_DRAIN_SECONDS = env.integer("CHAT_DRAIN_SECONDS", default=30)
+CHAT_CACHE_SECONDS = env.integer("CHAT_CACHE_SECONDS", default=10)
+
+# Operations
+
+METRICS_TOKEN = env.text("METRICS_TOKEN", default="")
+LOG_LEVEL = env.text("LOG_LEVEL", default="INFO").upper()
+LOG_FORMAT = env.text("LOG_FORMAT", default="text" if DEBUG else "json").lower()
+if LOG_FORMAT not in {"text", "json"}:
+    raise BadSetting("LOG_FORMAT", f"{LOG_FORMAT!r} is neither text nor json")
+if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+    raise BadSetting("LOG_LEVEL", f"{LOG_LEVEL!r} is no log level")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"redact": {"()": "tesslate.logs.RedactSecrets"}},
+    "formatters": {
+        "text": {"()": "tesslate.logs.TextFormatter"},
+        "json": {"()": "tesslate.logs.JsonFormatter"},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "filters": ["redact"],
+            "formatter": LOG_FORMAT,
+        }
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        # httpx logs every request line at INFO; the addresses carry key hashes.
+        "httpx": {"level": "WARNING"},
+        "stripe": {"level": "WARNING"},
+    },
+}
+globals().update(env.email("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://"))
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", default="Tesslate <no-reply@localhost>")
