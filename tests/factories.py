@@ -58,7 +58,7 @@ class PlanFactory(factory.django.DjangoModelFactory[Plan]):
     tpm = 60_000
     budget_cents = 1000
 
-    @factory.post_generation
+    @factory.post_generation  # type: ignore[untyped-decorator]
     def gateway_models(self: Plan, create: bool, models: Any, **kwargs: Any) -> None:
         if create and models:
             self.gateway_models.set(models)
