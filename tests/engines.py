@@ -141,8 +141,14 @@ def redis_url_for_worker(url: str, worker: str) -> str:
 
 
 def temporary_folder() -> Path:
-    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a private folder in it
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free >= NEEDED_SHM_BYTES
-    folder = Path(tempfile.mkdtemp(prefix="tesslate-tests-", dir=memory if roomy else None))
+    folder = Path(tempfile.mkdtemp(prefix="tesslate-tests-", dir=temporary_root()))
     folder.chmod(0o711)  # as root PostgreSQL runs under another account
     return folder
+
+
+def temporary_root() -> str | None:
+    """Memory where there is enough of it, else the system's own choice."""
+    memory = "/dev/shm"  # noqa: S108 - only ever for mkdtemp, which makes a private folder in it
+    if os.path.isdir(memory) and shutil.disk_usage(memory).free >= NEEDED_SHM_BYTES:
+        return memory
+    return None
