@@ -1,0 +1,96 @@
+# Everything a person or a machine runs here. Needs Python 3.11 or later and make, nothing else.
+# `make` alone lists the commands. Settings: PYTHON, PORT, DATA_DIR, GATEWAY, GATEWAY_MASTER_KEY,
+# ONLY, HISTORIES, ARGS.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+UV_VERSION := 0.13.9
+DATA_DIR ?= .local
+JOBS ?= auto
+
+BIN := .venv/bin
+UV := .tools/.uv-$(UV_VERSION)
+ENVIRONMENT := .venv/.synced
+
+export DATA_DIR
+export UV_PYTHON_DOWNLOADS := never
+# Without its bytecode cache every Python process here starts several seconds later.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help run test e2e contract soak bench demo manage lint format check requirements clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+run: $(ENVIRONMENT) ## the whole product on this machine (PORT, DATA_DIR, GATEWAY); Ctrl-C stops it
+	@exec $(BIN)/python -m sandbox.run
+
+test: $(ENVIRONMENT) ## all tests, with a throw-away PostgreSQL and Valkey (ARGS for pytest)
+	@$(BIN)/python -m pytest -n $(JOBS) -m "not browser and not soak" $(ARGS)
+
+e2e: $(ENVIRONMENT) ## the product in a real browser
+	@$(BIN)/python -m pytest -n 0 -m browser $(ARGS)
+
+contract: $(ENVIRONMENT) ## the stand-ins held against their contracts, and the real services where there are any
+	@$(BIN)/python -m pytest -n 0 -m contract $(ARGS)
+	@$(BIN)/python -m sandbox.real_litellm $(BIN)/python -m pytest -n 0 -m contract $(ARGS) tests/contract/litellm
+
+soak: $(ENVIRONMENT) ## long random histories (ONLY=name, HISTORIES=number)
+	@$(BIN)/python -m pytest -n $(JOBS) -m soak $(if $(ONLY),-k "$(ONLY)") $(ARGS)
+
+bench: $(ENVIRONMENT) ## measurements, one JSON object a line (ONLY=name)
+	@$(BIN)/python -m bench $(ONLY)
+
+demo: $(ENVIRONMENT) ## the customer's story, driven through HTTP against a running `make run`
+	@$(BIN)/python manage.py demo $(ARGS)
+
+manage: $(ENVIRONMENT) ## any management command: make manage ARGS="shell"
+	@$(BIN)/python manage.py $(ARGS)
+
+lint: $(ENVIRONMENT) ## format, lint, types and import rules, without changing anything
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@DEBUG=true $(BIN)/mypy .
+	@$(BIN)/lint-imports
+
+format: $(ENVIRONMENT) ## put the code in its format
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+check: ## everything that CI checks
+	@.ci/run
+
+requirements: $(UV) ## compile requirements*.txt from pyproject.toml
+	@.tools/bin/uv pip compile -q pyproject.toml --universal --generate-hashes \
+	  --no-emit-index-url --no-header -o requirements.txt
+	@.tools/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --extra dev \
+	  --no-emit-index-url --no-header -c requirements.txt -o requirements-dev.txt
+
+clean: ## remove the data of `make run` (DATA_DIR)
+	@$(find_python); "$$python" -m sandbox.datafolder clean "$(DATA_DIR)"
+
+# PYTHON=… chooses; otherwise the first of the usual names that is new enough.
+define find_python
+python=; \
+for name in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+  if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+    python=$$name; break; fi; done; \
+if [ -z "$$python" ]; then \
+  echo "No Python 3.11 or later (tried: $(or $(PYTHON),python3 python3.13 python3.12 python3.11))." \
+    "Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+endef
+
+$(UV):
+	@$(find_python); \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "$$python cannot make virtual environments: install its venv package" \
+	    "(Debian, Ubuntu: apt install python3-venv), or name another: make PYTHON=…" >&2; exit 1; fi; \
+	echo "Making the environment with $$($$python --version) …"; \
+	rm -rf .tools/bin .tools/lib .tools/.uv-*; "$$python" -m venv .tools
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(ENVIRONMENT): requirements-dev.txt $(UV)
+	@$(BIN)/python -c '' 2>/dev/null || .tools/bin/uv venv --quiet --clear --python .tools/bin/python .venv
+	@.tools/bin/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.txt
+	@touch $@
