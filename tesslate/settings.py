@@ -9,10 +9,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 # A running `make run` leaves its settings in its data folder, so that manage.py in a second
 # terminal speaks to the same databases. A real .env wins.
-env = Environment(
-    BASE_DIR / ".env",
-    BASE_DIR / os.environ.get("DATA_DIR", ".local") / "env",
-)
+DATA_DIR = BASE_DIR / os.environ.get("DATA_DIR", ".local")
+env = Environment(BASE_DIR / ".env", DATA_DIR / "env")
 
 DEBUG = env.local
 SECRET_KEY = env.text("SECRET_KEY", local_default="local-only-not-a-secret-" + "0" * 32)
@@ -230,6 +228,8 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "tesslate.errors.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    # Throttles take the caller's address from X-Forwarded-For only as far as our own proxies.
+    "NUM_PROXIES": env.integer("PROXY_COUNT", default=0 if DEBUG else 1),
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tesslate API",
@@ -240,6 +240,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "tesslate.schema.add_errors",
+    ],
 }
 
 # Chat
