@@ -1,0 +1,59 @@
+// Calls to our own API: same origin, session cookie, CSRF header, the one error shape.
+
+export class ApiError extends Error {
+  /** @param {number} status @param {object} error the body's `error` member @param {number|null} retryAfter seconds */
+  constructor(status, error, retryAfter) {
+    super(error.message || "Something went wrong.");
+    this.status = status;
+    this.code = error.code || "internal_error";
+    this.details = error;
+    this.retryAfter = retryAfter;
+  }
+}
+
+const csrfToken = () => document.querySelector('meta[name="csrf-token"]').content;
+
+/** Send a request and give back the raw response, or throw an ApiError. */
+export async function send(method, path, body, options = {}) {
+  const headers = { Accept: options.accept || "application/json", ...options.headers };
+  if (method !== "GET") headers["X-CSRFToken"] = csrfToken();
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: "same-origin",
+      signal: options.signal,
+    });
+  } catch (fault) {
+    if (fault.name === "AbortError") throw fault;
+    throw new ApiError(0, { code: "offline", message: "We cannot be reached. Check your connection and try again." }, null);
+  }
+  if (response.ok) return response;
+  throw await asError(response);
+}
+
+/** The same, with a JSON answer (null for an empty one). */
+export async function call(method, path, body, options) {
+  const response = await send(method, path, body, options);
+  return response.status === 204 ? null : response.json();
+}
+
+async function asError(response) {
+  let error = {};
+  try {
+    error = (await response.json()).error || {};
+  } catch {
+    error = { message: `The server answered ${response.status}. Please try again.` };
+  }
+  const retryAfter = Number.parseInt(response.headers.get("Retry-After"), 10);
+  return new ApiError(response.status, error, Number.isNaN(retryAfter) ? null : retryAfter);
+}
+
+/** An expired session: sign in and come back to this page. */
+export function signInAgain() {
+  const next = location.pathname + location.search;
+  location.assign(`/sign-in?next=${encodeURIComponent(next)}`);
+}

@@ -1,0 +1,77 @@
+// The few things that every page does with the document. Text only: nothing here parses HTML.
+
+/** Make an element: `el("p", {class: "soft"}, "text", otherElement)`. */
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value === null || value === undefined) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export const config = () => JSON.parse(document.getElementById("config").textContent);
+
+/** Show one message in a live region, replacing what was there. */
+export function tell(region, text, { tone = "bad", actions = [] } = {}) {
+  region.replaceChildren(
+    el(
+      "div",
+      { class: `notice notice--${tone}` },
+      el("p", {}, text),
+      actions.length ? el("div", { class: "notice__actions" }, ...actions) : null,
+    ),
+  );
+  region.hidden = false;
+}
+
+export function hush(region) {
+  region.replaceChildren();
+  region.hidden = true;
+}
+
+/** Keep a button from being pressed twice while `work` runs. */
+export async function busy(button, work) {
+  if (button.getAttribute("aria-busy") === "true") return undefined;
+  button.setAttribute("aria-busy", "true");
+  button.disabled = true;
+  try {
+    return await work();
+  } finally {
+    button.removeAttribute("aria-busy");
+    button.disabled = false;
+  }
+}
+
+/** Ask before a step that cannot be taken back. Resolves to true or false. */
+export function confirmed(dialog) {
+  return new Promise((resolve) => {
+    dialog.returnValue = "";
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    dialog.showModal();
+  });
+}
+
+const longDate = new Intl.DateTimeFormat("en", { dateStyle: "medium" });
+const dateTime = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
+const whole = new Intl.NumberFormat("en");
+
+export const formatDate = (value) => longDate.format(new Date(value));
+export const formatDateTime = (value) => dateTime.format(new Date(value));
+export const formatCount = (value) => whole.format(value);
+
+/** Small amounts keep the digits that say something: $0.00042, $1.20. */
+export function formatCost(dollars) {
+  const value = Number(dollars);
+  if (!value) return "$0";
+  if (value >= 0.01) return `$${value.toFixed(2)}`;
+  return `$${Number(value.toPrecision(2)).toFixed(8).replace(/0+$/, "")}`;
+}
+
+export function formatWait(seconds) {
+  if (seconds < 90) return `${seconds} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}

@@ -1,0 +1,14 @@
+from django.urls import path
+
+from tesslate.site import views
+
+app_name = "site"
+urlpatterns = [
+    path("", views.pricing, name="pricing"),
+    path("sign-in", views.sign_in, name="sign-in"),
+    path("sign-up", views.sign_up, name="sign-up"),
+    path("sign-out", views.sign_out, name="sign-out"),
+    path("reset-password", views.reset_password, name="reset-password"),
+    path("account", views.account, name="account"),
+    path("playground", views.playground, name="playground"),
+]
