@@ -28,6 +28,7 @@ import redis
 from psycopg import sql
 
 from sandbox.binaries import SHARED, EngineError, find_postgres, find_valkey, postgres_account
+from sandbox.datafolder import write_private
 
 HOST = "127.0.0.1"
 SUPERUSER = "tesslate"
@@ -202,7 +203,7 @@ class Valkey:
             "appendonly": "yes" if self.durable else "no",
         }
         # In a file and not on the command line, where every user of the machine could read it.
-        _write_private(
+        write_private(
             self.folder / "valkey.conf",
             "".join(f"{key} {value}\n" for key, value in settings.items()),
         )
@@ -301,16 +302,8 @@ def _password(folder: Path) -> str:
     """The engine's password, made once and kept in its folder for us alone."""
     path = folder / "password"
     if not path.exists():
-        _write_private(path, secrets.token_hex(16))
+        write_private(path, secrets.token_hex(16))
     return path.read_text()
-
-
-def _write_private(path: Path, text: str) -> None:
-    draft = path.with_name(f"{path.name}.draft")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.write(text)
-    draft.rename(path)
 
 
 def _can_enter(options: dict[str, object], folder: Path) -> bool:

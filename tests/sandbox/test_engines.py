@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from sandbox import binaries, engines
 from sandbox.binaries import EngineError
 from sandbox.engines import Postgres, Valkey, running
 from tests.engines import redis_url_for_worker, temporary_root
+from tests.sandbox.processes import is_running, needs_proc, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to change accounts")
@@ -33,24 +33,6 @@ def folder() -> Iterator[Path]:
         path = Path(name)
         path.chmod(0o711)
         yield path
-
-
-def is_running(pid: int) -> bool:
-    """A process whose parent has not collected it yet counts as ended."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def wait_for(condition: object, seconds: float = 10) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.05)
-    return False
 
 
 class TestPostgres:
@@ -175,6 +157,7 @@ class TestValkey:
             assert (valkey.folder / private).stat().st_mode & 0o077 == 0
 
 
+@needs_proc
 class TestOwnerDies:
     def test_killed_outright_its_engines_end_and_its_folder_goes(self, folder):
         script = textwrap.dedent(
