@@ -25,7 +25,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     error = as_api_error(exc)
     if error is None:
         return None
-    # DRF's own handler adds WWW-Authenticate and rolls back the transaction.
+    # DRF's own handler rolls back the transaction.
     response = drf_exception_handler(error, context)
     assert response is not None
     response.data = error.body()
@@ -45,9 +45,7 @@ def as_api_error(exc: Exception) -> ApiError | None:
         case exceptions.ParseError():
             return InvalidRequest("The body is not valid JSON.")
         case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
-            error: ApiError = NotAuthenticated()
-            error.auth_header = getattr(exc, "auth_header", None)  # type: ignore[attr-defined]
-            return error
+            return NotAuthenticated()
         case exceptions.PermissionDenied() | DjangoPermissionDenied():
             return PermissionDenied(str(exc) or None)
         case exceptions.NotFound() | Http404():

@@ -1,11 +1,17 @@
 """The fixed cast: a customer (`user`), somebody else (`stranger`), and `staff`."""
 
+from collections.abc import Iterator
+from itertools import count
+
 import pytest
+from django.core.cache import cache
 from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from tests.factories import UserFactory
+from plans.models import Plan
+from tests.factories import PlanFactory, UserFactory
+from tests.firebase import FirebaseProject, firebase_project
 
 
 @pytest.fixture
@@ -24,6 +30,12 @@ def staff(db) -> User:
 
 
 @pytest.fixture
+def free_plan(db) -> Plan:
+    """What everyone has at least; whoever signs up needs it to be there."""
+    return PlanFactory.create(code="free", name="Free", rank=0, is_default=True, rpm=20, tpm=20_000)
+
+
+@pytest.fixture
 def api() -> APIClient:
     return APIClient()
 
@@ -32,3 +44,30 @@ def api() -> APIClient:
 def staff_client(client: Client, staff: User) -> Client:
     client.force_login(staff)
     return client
+
+
+@pytest.fixture
+def empty_cache() -> Iterator[None]:
+    """Throttles and heartbeats of other tests are out of the way, and ours afterwards."""
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.fixture(scope="session")
+def firebase_server() -> Iterator[FirebaseProject]:
+    with firebase_project() as project:
+        yield project
+
+
+_visits = count()
+
+
+@pytest.fixture
+def firebase(firebase_server: FirebaseProject, settings) -> FirebaseProject:
+    """A Firebase project in its first state, and a product that remembers nothing of it."""
+    firebase_server.reset()
+    settings.FIREBASE_PROJECT_ID = "demo-tests"
+    # The process keeps one verifier per address.
+    settings.FIREBASE_CERTS_URL = f"{firebase_server.url}?visit={next(_visits)}"
+    return firebase_server

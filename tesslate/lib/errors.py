@@ -64,11 +64,17 @@ class NotAuthenticated(ApiError):
     type = "authentication_error"
     code = "not_authenticated"
     message = "Sign in, or send a valid token."
+    # RFC 6750, section 3: a refused bearer token is named as such.
+    challenge = 'Bearer realm="tesslate"'
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "WWW-Authenticate": self.challenge}
 
 
 class InvalidToken(NotAuthenticated):
     code = "invalid_token"
     message = "The token is not valid. Sign in again."
+    challenge = 'Bearer realm="tesslate", error="invalid_token"'
 
 
 class PermissionDenied(ApiError):
