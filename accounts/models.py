@@ -33,6 +33,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     # Empty for staff who only use the admin. Never reassigned to another person.
     firebase_uid = models.CharField(max_length=128, unique=True, null=True, blank=True)
     display_name = models.CharField(max_length=200, blank=True)
+    # Issue time of the token that name and address were taken from: an older one changes nothing.
+    profile_as_of = models.DateTimeField(null=True, blank=True)
     is_staff = models.BooleanField("staff", default=False)
     # Django's own switch: may sign in at all.
     is_active = models.BooleanField("active", default=True)
