@@ -159,6 +159,7 @@ class Stack:
             "firebase": {
                 "PROJECT_ID": FIREBASE_PROJECT,
                 "API_KEY": self.secrets["FIREBASE_API_KEY"],
+                "ACTION_URL": self.url("web") + "/reset-password",
             },
         }
         if self.options.gateway is not None:
