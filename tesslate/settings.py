@@ -76,6 +76,15 @@ LITELLM_MASTER_KEYS = env.items("LITELLM_MASTER_KEYS", local_default="sk-local-m
 LITELLM_TIMEOUT_SECONDS = env.integer("LITELLM_TIMEOUT_SECONDS", default=10, minimum=1)
 # Marks the keys that are ours at a gateway which others may share.
 LITELLM_KEY_PREFIX = env.text("LITELLM_KEY_PREFIX", default="tesslate")
+# Management calls that one worker process may have under way at the same time.
+LITELLM_CONCURRENCY = env.integer("LITELLM_CONCURRENCY", default=8, minimum=1)
+# Probes that must all find access gone before we believe it, each on its own connection: several
+# gateway processes stand behind one address.
+LITELLM_PROBE_REPEATS = env.integer("LITELLM_PROBE_REPEATS", default=2, minimum=1)
+# How long old and new key both work after a rotation.
+KEY_ROTATION_OVERLAP_HOURS = env.integer("KEY_ROTATION_OVERLAP_HOURS", default=24)
+# Keys older than this are rotated by themselves; zero for never.
+KEY_MAX_AGE_DAYS = env.integer("KEY_MAX_AGE_DAYS", default=0)
 LITELLM_CONFIG_PATH = env.text("LITELLM_CONFIG_PATH", default=str(BASE_DIR / "litellm.config.yaml"))
 
 # Stripe
