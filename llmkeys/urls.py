@@ -1,3 +1,9 @@
-from django.urls import URLPattern, URLResolver
+from django.urls import path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from llmkeys import views
+
+urlpatterns = [
+    path("api/keys", views.KeysView.as_view(), name="keys"),
+    path("api/keys/rotate", views.RotateView.as_view(), name="keys-rotate"),
+    path("admin/keys", views.StaffKeysView.as_view(), name="staff-keys"),
+]

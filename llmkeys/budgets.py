@@ -1,0 +1,187 @@
+"""Several keys, one budget.
+
+LiteLLM counts money per key. While a user has more than one (a rotation's overlap, or a plan that
+allows several), each gets a part, so that what all of them can spend in a window is never more than
+the budget: *the sum over all keys of what they have spent and what they may still spend equals the
+budget*, keys that are gone included. Parts are worked out anew only when something other than
+spending changes (``basis``); they are lowered at the gateway before others are raised.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+
+from django.db import transaction
+
+from llmkeys import marking
+from llmkeys.desired import CENTS, entitlement_of, window_of
+from llmkeys.litellm_client import LiteLLMClient
+from llmkeys.models import VirtualKey
+from llmkeys.spec import MONEY_TOLERANCE, State, money, observe_key, spend_of
+from tesslate.lib.cause import Cause
+
+# The share of what is left that goes to a key: one that is being replaced needs little.
+WEIGHTS = {VirtualKey.Lifecycle.ACTIVE: 4, VirtualKey.Lifecycle.RETIRING: 1}
+MICRO = Decimal("0.000001")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One live key: what it has spent itself in this window, and its claim on what is left."""
+
+    key_id: int
+    spent: Decimal
+    weight: int
+
+
+def split(
+    budget: Decimal, parts: Sequence[Part], *, spent_elsewhere: Decimal
+) -> dict[int, Decimal]:
+    """What each key may have spent by the end of the window. Sums to the budget, or to what has
+    been spent where that is more."""
+    left = max(Decimal(0), budget - spent_elsewhere - sum(part.spent for part in parts))
+    total = sum(part.weight for part in parts)
+    return {
+        part.key_id: part.spent + (left * part.weight / total).quantize(MICRO, ROUND_DOWN)
+        for part in parts
+    }
+
+
+def raises_budget(desired: State | None, observed: State | None) -> bool:
+    """Whether bringing the key into step lets it spend more than before."""
+    if desired is None:
+        return False
+    before = money((observed or {}).get("max_budget")) or Decimal(0)
+    return (money(desired["max_budget"]) or Decimal(0)) > before
+
+
+def settle(client: LiteLLMClient, keys: Sequence[VirtualKey]) -> tuple[list[VirtualKey], set[int]]:
+    """Give each of these keys its part of its user's budget, where the parts are out of date.
+
+    Returns the keys, and the ids of those that must wait until another key has been lowered.
+    Raises LiteLLMError when spend cannot be read.
+    """
+    families = _families(keys)
+    mine = {key.pk: key for key in keys}
+    waiting: set[int] = set()
+    for user_id, family in families.items():
+        claimed = [key for key in keys if key.user_id == user_id]
+        _settle_family(client, [mine.get(key.pk, key) for key in family], claimed)
+        if _must_wait([key for key in family if key.pk not in mine]):
+            waiting |= {key.pk for key in claimed if key.budget_cap is not None and _grows(key)}
+    return list(keys), waiting
+
+
+def _families(keys: Iterable[VirtualKey]) -> dict[int, list[VirtualKey]]:
+    """All keys that count in the present window, for each user."""
+    rows = (
+        VirtualKey.objects.filter(user_id__in={key.user_id for key in keys})
+        .exclude(lifecycle=VirtualKey.Lifecycle.RETIRED, spend=0)
+        .select_related("user__current_entitlement__plan")
+        .order_by("pk")
+    )
+    families: dict[int, list[VirtualKey]] = defaultdict(list)
+    for row in rows:
+        families[row.user_id].append(row)
+    return families
+
+
+def _settle_family(
+    client: LiteLLMClient, family: Sequence[VirtualKey], claimed: Sequence[VirtualKey]
+) -> None:
+    entitlement = entitlement_of(family[0])
+    live = [key for key in family if key.lifecycle != VirtualKey.Lifecycle.RETIRED]
+    if entitlement is None or not live:
+        return
+    window = str(window_of(live[-1], entitlement))
+    gone = [
+        key
+        for key in family
+        if key.lifecycle == VirtualKey.Lifecycle.RETIRED and key.window == window
+    ]
+    if len(live) == 1 and not gone:
+        if live[0].budget_cap is not None:
+            _store(live[0], cap=None, basis="", carried=live[0].carried_spend)
+        return
+    budget = Decimal(entitlement.plan.budget_cents) / CENTS
+    basis = _basis(window, budget, live, gone)
+    if all(key.budget_basis == basis for key in live):
+        return
+    parts = [Part(key.pk, _own_spend(client, key, window), WEIGHTS[_role(key)]) for key in live]
+    spent = {part.key_id: part.spent for part in parts}
+    caps = split(budget, parts, spent_elsewhere=sum((_final(key) for key in gone), Decimal(0)))
+    for key in live:
+        carried = _carried(key, window, spent)
+        _store(key, cap=caps[key.pk] + carried, basis=basis, carried=carried)
+    others = {key.pk for key in live} - {key.pk for key in claimed}
+    if others:
+        with transaction.atomic():
+            marking.mark_keys(
+                VirtualKey.objects.filter(pk__in=others), cause=Cause.system("budget split")
+            )
+
+
+def _basis(
+    window: str, budget: Decimal, live: Iterable[VirtualKey], gone: Iterable[VirtualKey]
+) -> str:
+    facts = [window, str(budget), *(f"{key.pk}{key.lifecycle}" for key in (*live, *gone))]
+    return hashlib.sha256("|".join(facts).encode()).hexdigest()
+
+
+def _role(key: VirtualKey) -> VirtualKey.Lifecycle:
+    return VirtualKey.Lifecycle(key.lifecycle)
+
+
+def _own_spend(client: LiteLLMClient, key: VirtualKey, window: str) -> Decimal:
+    """What this key has spent in the window, without what it took over."""
+    if key.observed is None:
+        return (
+            max(Decimal(0), key.spend - key.carried_spend) if key.window == window else Decimal(0)
+        )
+    row = client.get_key(key.key_hash)
+    if row is None:
+        spend, seen = key.spend, key.window
+    else:
+        spend, seen = spend_of(row), observe_key(row)["metadata"].get("window")
+    return max(Decimal(0), spend - key.carried_spend) if seen == window else Decimal(0)
+
+
+def _final(key: VirtualKey) -> Decimal:
+    return max(Decimal(0), key.spend - key.carried_spend)
+
+
+def _carried(key: VirtualKey, window: str, spent: dict[int, Decimal]) -> Decimal:
+    """The spend that a key shows besides its own: that of the key which it replaces.
+
+    Fixed when the key is about to be made, gone with the window.
+    """
+    if key.observed is None and key.window == "" and key.replaces_id is not None:
+        return spent.get(key.replaces_id, Decimal(0))
+    return key.carried_spend if key.window == window else Decimal(0)
+
+
+def _store(key: VirtualKey, *, cap: Decimal | None, basis: str, carried: Decimal) -> None:
+    key.budget_cap, key.budget_basis, key.carried_spend = cap, basis, carried
+    VirtualKey.objects.filter(pk=key.pk).update(
+        budget_cap=cap, budget_basis=basis, carried_spend=carried
+    )
+
+
+def _must_wait(unclaimed: Iterable[VirtualKey]) -> bool:
+    """Whether a key that nobody works on here may still spend more than its part."""
+    for key in unclaimed:
+        if key.lifecycle == VirtualKey.Lifecycle.RETIRED or key.observed is None:
+            continue
+        allowed = money(key.observed_value.get("max_budget"))
+        if key.budget_cap is not None and (
+            allowed is None or allowed > key.budget_cap + MONEY_TOLERANCE
+        ):
+            return True
+    return False
+
+
+def _grows(key: VirtualKey) -> bool:
+    before = money(key.observed_value.get("max_budget")) or Decimal(0)
+    return key.budget_cap is not None and key.budget_cap > before

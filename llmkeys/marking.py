@@ -1,0 +1,81 @@
+"""Say that the gateway may be behind. Everything here runs in the caller's transaction and only
+writes rows; the wake-up goes out on commit, and losing it costs nothing but time."""
+
+import logging
+from collections.abc import Collection
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from llmkeys.models import PlanAtGateway, VirtualKey
+from tesslate.lib.cause import Cause
+
+logger = logging.getLogger(__name__)
+
+# More keys than this are left to the bulk queue, where they do not stand in a buyer's way.
+MANY = 200
+
+
+def behind(cause: Cause, *, now: datetime | None = None) -> dict[str, Any]:
+    """The column changes that put a reconciled row behind. Any change gives a parked row, and one
+    that waits after failures, a fresh start."""
+    now = now or timezone.now()
+    return {
+        "generation": F("generation") + 1,
+        "dirty_since": Coalesce(F("dirty_since"), now),
+        "next_attempt_at": now,
+        "attempts": 0,
+        "parked_at": None,
+        "cause_kind": cause.kind,
+        "cause_reference": cause.reference[:255],
+        "cause_actor_id": cause.actor_id,
+    }
+
+
+def mark_keys(keys: QuerySet[VirtualKey], *, cause: Cause, **changes: Any) -> list[int]:
+    """Put the keys behind, with further column changes, and wake a worker; their ids."""
+    ids = list(keys.order_by("pk").values_list("pk", flat=True))
+    if ids:
+        VirtualKey.objects.filter(pk__in=ids).update(**behind(cause), **changes)
+        wake(ids)
+    return ids
+
+
+def mark_users(user_ids: Collection[int], *, cause: Cause) -> list[int]:
+    """Put every key of these users behind that the gateway may still know."""
+    return mark_keys(VirtualKey.objects.filter(user_id__in=user_ids, removed_at=None), cause=cause)
+
+
+def mark_plans(plan_ids: Collection[int], *, cause: Cause) -> None:
+    """Put what these plans' keys share behind."""
+    ids = list(
+        PlanAtGateway.objects.filter(plan_id__in=plan_ids)
+        .order_by("pk")
+        .values_list("pk", flat=True)
+    )
+    PlanAtGateway.objects.filter(pk__in=ids).update(**behind(cause))
+    transaction.on_commit(partial(_send, "sync_plans", ids), robust=True)
+
+
+def wake(key_ids: list[int]) -> None:
+    """Have a worker look at these keys as soon as the transaction commits."""
+    if len(key_ids) <= MANY:
+        transaction.on_commit(partial(_send, "sync_keys", key_ids), robust=True)
+    else:
+        transaction.on_commit(partial(_send, "drain"), robust=True)
+
+
+def _send(task: str, *args: Any) -> None:
+    """Publish a wake-up. A broker that is down is no reason to fail: the sweep finds the work."""
+    from llmkeys import tasks
+
+    try:
+        getattr(tasks, task).delay(*args)
+    except (OperationalError, OSError) as error:
+        logger.warning("Wake-up not sent (%s); the sweep will find the work", type(error).__name__)

@@ -1,0 +1,31 @@
+"""The gateway's own health, as all workers together see it."""
+
+from django.db import models
+
+
+class GatewayState(models.Model):
+    """The circuit breaker for one gateway address, shared by all workers.
+
+    While it is open no key is touched and none counts a failure: one alarm instead of one error
+    per key. From ``retry_at`` on a single probe call decides whether it closes.
+    """
+
+    class Reason(models.TextChoices):
+        UNREACHABLE = "unreachable", "Cannot be reached"
+        MASTER_KEY = "master_key", "Refuses our master key"
+
+    url = models.CharField(max_length=500, unique=True)
+    opened_at = models.DateTimeField(null=True, blank=True)
+    reason = models.CharField(max_length=20, choices=Reason, blank=True)
+    detail = models.CharField(max_length=500, blank=True)
+    retry_at = models.DateTimeField(null=True, blank=True)
+    # Calls that failed in a row, over all workers.
+    failures = models.PositiveIntegerField(default=0)
+    # How often it has opened in a row, for the wait until the next probe.
+    openings = models.PositiveIntegerField(default=0)
+    last_ok_at = models.DateTimeField(null=True, blank=True)
+    # When everything was last compared and found equal (llmkeys.converge).
+    converged_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.url} ({self.reason or 'in use'})"

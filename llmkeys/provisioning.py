@@ -1,0 +1,73 @@
+"""New rows for keys, and for what plans share. The key's value is made and stored here, before the
+gateway hears of it, so that a lost answer can be retried with the same value."""
+
+import secrets
+from collections.abc import Collection, Iterable
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef
+
+from accounts.models import User
+from llmkeys import marking
+from llmkeys.desired import plan_key_fields
+from llmkeys.models import PlanAtGateway, VirtualKey
+from plans.models import Plan
+from tesslate.lib.cause import Cause
+from tesslate.lib.crypto import encrypt, sha256_hex
+
+DEFAULT_LABEL = "default"
+
+
+def new_key(*, user_id: int, label: str, cause: Cause) -> VirtualKey:
+    """An unsaved key with a value of its own."""
+    value = f"sk-{secrets.token_hex(24)}"
+    return VirtualKey(
+        user_id=user_id,
+        label=label,
+        alias=f"{settings.LITELLM_KEY_PREFIX}-u{user_id}-{secrets.token_hex(5)}",
+        key_hash=sha256_hex(value),
+        secret=encrypt(value),
+        last_four=value[-4:],
+        cause_kind=cause.kind,
+        cause_reference=cause.reference[:255],
+        cause_actor_id=cause.actor_id,
+    )
+
+
+def ensure_first_keys(user_ids: Collection[int], *, cause: Cause) -> list[int]:
+    """Give a key to each of these users who should have one and has none; the new keys' ids.
+
+    Closed accounts get none, whatever arrives late about them.
+    """
+    keyless = User.objects.filter(
+        ~Exists(VirtualKey.live.filter(user_id=OuterRef("pk"))),
+        pk__in=user_ids,
+        deleted_at=None,
+        is_active=True,
+    ).values_list("pk", flat=True)
+    made = [new_key(user_id=pk, label=DEFAULT_LABEL, cause=cause) for pk in keyless]
+    # A key that another transaction makes at the same moment is as good as ours.
+    VirtualKey.objects.bulk_create(made, ignore_conflicts=True, batch_size=500)
+    ids = list(
+        VirtualKey.objects.filter(key_hash__in=[key.key_hash for key in made]).values_list(
+            "pk", flat=True
+        )
+    )
+    if ids:
+        marking.wake(ids)
+    return ids
+
+
+def ensure_plans(plans: Iterable[Plan]) -> None:
+    """Have a row for what each plan's keys share."""
+    PlanAtGateway.objects.bulk_create(
+        [
+            PlanAtGateway(
+                plan=plan,
+                gateway_id=f"{settings.LITELLM_KEY_PREFIX}-{plan.code}",
+                key_fields=plan_key_fields(plan),
+            )
+            for plan in plans
+        ],
+        ignore_conflicts=True,
+    )

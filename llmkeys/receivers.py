@@ -1,0 +1,53 @@
+"""What the lower apps' signals mean for keys. Each runs in the sender's transaction and only writes
+rows, so that what it does stands or falls with the change that caused it."""
+
+from collections.abc import Collection
+from typing import Any
+
+from django.dispatch import receiver
+
+from accounts.models import User
+from accounts.signals import accounts_changed
+from llmkeys import marking, provisioning, services
+from llmkeys.desired import plan_key_fields
+from llmkeys.models import PlanAtGateway, VirtualKey
+from plans.models import CurrentEntitlement, Plan
+from plans.signals import entitlements_changed, plan_changed
+from tesslate.lib.cause import Cause
+
+
+@receiver(entitlements_changed)
+def follow_entitlements(user_ids: Collection[int], cause: Cause, **kwargs: Any) -> None:
+    """Users may have something else now: a first key, or the keys that they have, must follow."""
+    marking.mark_users(user_ids, cause=cause)
+    provisioning.ensure_first_keys(user_ids, cause=cause)
+
+
+@receiver(accounts_changed)
+def follow_accounts(user_ids: Collection[int], cause: Cause, **kwargs: Any) -> None:
+    """People changed: closed accounts lose their keys, the keys of others are looked at again."""
+    closed = set(
+        User.objects.filter(pk__in=user_ids, deleted_at__isnull=False).values_list("pk", flat=True)
+    )
+    if closed:
+        services.retire_all(user_ids=closed, cause=cause)
+    others = set(user_ids) - closed
+    marking.mark_users(others, cause=cause)
+    entitled = CurrentEntitlement.objects.filter(user_id__in=others)
+    provisioning.ensure_first_keys(list(entitled.values_list("pk", flat=True)), cause=cause)
+
+
+@receiver(plan_changed)
+def follow_plan(plan: Plan, cause: Cause, **kwargs: Any) -> None:
+    """A plan was edited: what its keys share follows in two calls; the keys themselves only where
+    the edit is about something that each of them carries."""
+    provisioning.ensure_plans([plan])
+    marking.mark_plans([plan.pk], cause=cause)
+    fields = plan_key_fields(plan)
+    keys = VirtualKey.objects.filter(user__current_entitlement__plan=plan, removed_at=None)
+    if not PlanAtGateway.objects.filter(plan=plan, key_fields=fields).exists():
+        PlanAtGateway.objects.filter(plan=plan).update(key_fields=fields)
+    else:
+        # Users with only a share of the plan's rates have them written into their own keys.
+        keys = keys.filter(user__current_entitlement__limit_percent__lt=100)
+    marking.mark_keys(keys, cause=cause)

@@ -1,0 +1,209 @@
+"""Write down what came of a worker's turn. Only the holder of the lease may: what a worker reports
+after its lease has passed to another is dropped, and the key is looked at once more."""
+
+import random
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from llmkeys.acting import KeyResult, Note, Postponed, expectation
+from llmkeys.leases import Claim
+from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
+from llmkeys.models import KeyEvent, VirtualKey
+from llmkeys.spec import last_used
+from tesslate.lib import changes
+from tesslate.lib.cause import Cause
+
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 300.0
+# Attempts after which a key is parked: a refusal is not going to change by itself.
+PARK_REFUSED = 5
+PARK_UNAVAILABLE = 12
+# Between probes while the gateway does not obey yet, and when to raise the alarm.
+PROBE_EVERY = timedelta(seconds=1)
+OBEY_WITHIN = timedelta(seconds=90)
+
+
+def backoff(attempts: int, *, retry_after: float | None = None) -> float:
+    """Seconds to wait after so many attempts, with jitter so that keys do not move in step."""
+    wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts - 1, 20))
+    wait *= 0.5 + random.random() / 2  # noqa: S311 - spreads load, protects nothing
+    return max(wait, retry_after or 0.0)
+
+
+def record(claim: Claim, results: Iterable[KeyResult]) -> None:
+    """Store the results in one transaction and leave the trail."""
+    results = list(results)
+    if not results:
+        return
+    now = timezone.now()
+    with transaction.atomic():
+        # The order in which everybody locks keys.
+        rows = {
+            row.pk: row
+            for row in VirtualKey.objects.filter(
+                pk__in=[result.work.key_id for result in results], lease_token=claim.token
+            )
+            .order_by("pk")
+            .select_for_update(no_key=True)
+        }
+        events: list[KeyEvent] = []
+        touched = {result.work.key_id for result in results if result.notes}
+        for result in results:
+            row = rows.get(result.work.key_id)
+            if row is None:
+                continue
+            VirtualKey.objects.filter(pk=row.pk).update(
+                lease_token="", lease_until=None, **_changes(row, result, now)
+            )
+            events += [_event(row, note, result.work.generation) for note in result.notes]
+            if result.obeyed:
+                events.append(_event(row, Note("enforced"), result.work.generation))
+        KeyEvent.objects.bulk_create(events)
+        changes.publish({row.user_id for row in rows.values() if row.pk in touched})
+        _report_missing_plans(results)
+
+
+def record_postponed(claim: Claim, postponed: Mapping[int, Postponed]) -> None:
+    """Give back keys that could not be worked on yet; that is no failure."""
+    now = timezone.now()
+    for key_id, reason in postponed.items():
+        VirtualKey.objects.filter(pk=key_id, lease_token=claim.token).update(
+            lease_token="",
+            lease_until=None,
+            in_doubt=key_id in claim.in_doubt,
+            attempts=F("attempts") - 1,
+            next_attempt_at=now + timedelta(seconds=reason.seconds),
+            last_error=str(reason)[:500],
+        )
+
+
+def _changes(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any]:
+    seen: dict[str, Any] = {"observed": result.observed}
+    if result.spend is not None:
+        seen |= {"spend": result.spend, "spend_seen_at": now}
+    used = last_used(result.row) if result.row else None
+    if used is not None:
+        seen["last_used_at"] = used
+    if isinstance(result.error, Postponed):
+        return {
+            "in_doubt": result.work.in_doubt,
+            "attempts": F("attempts") - 1,
+            "next_attempt_at": now + timedelta(seconds=result.error.seconds),
+            "last_error": str(result.error)[:500],
+        }
+    if result.error is not None:
+        return seen | _failure(row, result, now)
+    return seen | _success(row, result, now) | _probing(row, result, now)
+
+
+def _success(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any]:
+    work = result.work
+    changed_meanwhile = row.generation != work.generation
+    stored: dict[str, Any] = {
+        "desired": work.desired,
+        "observed_generation": work.generation,
+        "in_doubt": False,
+        "attempts": 0,
+        "last_error": "",
+        "parked_at": None,
+        "synced_at": now,
+        "dirty_since": now if changed_meanwhile else None,
+    }
+    if work.desired is None:
+        return stored | {"removed_at": row.removed_at or now}
+    window = str(work.desired["metadata"]["window"])
+    if window != row.window:
+        stored["window"] = window
+        stored["window_start"] = datetime.fromisoformat(window.split(" ")[0])
+        if row.window:
+            stored["carried_spend"] = Decimal(0)
+    return stored | {"removed_at": None}
+
+
+def _failure(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any]:
+    error = result.error
+    refused = isinstance(error, LiteLLMRejected)
+    retry_after = error.retry_after if isinstance(error, LiteLLMUnavailable) else None
+    wait = backoff(row.attempts, retry_after=retry_after)
+    unread = result.work.in_doubt and result.row is None and not refused
+    stored: dict[str, Any] = {
+        "in_doubt": result.in_doubt or unread,
+        "last_error": str(error)[:500],
+        "next_attempt_at": now + timedelta(seconds=wait),
+    }
+    if result.alias_taken:
+        stem = row.alias.rsplit("~", 1)[0]
+        stored["alias"] = f"{stem}~{random.randrange(16**8):08x}"  # noqa: S311 - a name
+    if row.attempts >= (PARK_REFUSED if refused else PARK_UNAVAILABLE):
+        stored["parked_at"] = now
+    return stored
+
+
+def _probing(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any]:
+    """What is still to be proved after this turn."""
+    wanted = result.probe_for
+    work = result.work
+    if wanted is None and row.probe_for is not None:
+        # Something else changed while an earlier withdrawal is still being watched.
+        still = expectation(work.desired, work.models)
+        wanted = still if "within" in row.probe_for or still.get("refused") else None
+        if wanted is None:
+            return {"probe_for": None, "probe_at": None, "probe_since": None}
+        return {"probe_for": wanted}
+    if wanted is None:
+        return _erase_if_gone(row, work.desired is None)
+    if result.obeyed:
+        return {
+            "probe_for": None,
+            "probe_at": None,
+            "probe_since": None,
+            "enforced_at": now,
+            "enforcement_alarm_at": None,
+        } | _erase_if_gone(row, work.desired is None)
+    return {
+        "probe_for": wanted,
+        "probe_since": row.probe_since or now,
+        "probe_at": now + PROBE_EVERY,
+        "enforced_at": None,
+    }
+
+
+def _erase_if_gone(row: VirtualKey, gone: bool) -> dict[str, Any]:
+    """A key that the gateway has forgotten needs no value any more."""
+    return {"secret": ""} if gone and row.secret else {}
+
+
+def _event(row: VirtualKey, note: Note, generation: int) -> KeyEvent:
+    return KeyEvent(
+        key=row,
+        action=note.action,
+        outcome=note.outcome,
+        generation=generation,
+        sent=note.sent,
+        received=note.received,
+        message=note.message,
+        cause_kind=row.cause_kind,
+        cause_reference=row.cause_reference,
+        cause_actor_id=row.cause_actor_id,
+    )
+
+
+def _report_missing_plans(results: Iterable[KeyResult]) -> None:
+    from llmkeys import marking
+    from llmkeys.models import PlanAtGateway
+
+    lost = {
+        result.work.desired["team_id"]
+        for result in results
+        if result.plan_missing and result.work.desired is not None
+    }
+    if lost:
+        PlanAtGateway.objects.filter(gateway_id__in=lost).update(
+            **marking.behind(Cause.system("missing at the gateway")), in_doubt=True
+        )

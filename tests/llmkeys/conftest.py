@@ -1,0 +1,94 @@
+"""A gateway, plans with models, and users who have an entitlement."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import User
+from llmkeys import gateway, marking, reconcile
+from llmkeys.litellm_client import LiteLLMClient
+from llmkeys.models import VirtualKey
+from plans.models import CurrentEntitlement, Plan
+from plans.signals import entitlements_changed
+from tesslate.lib.cause import Cause
+from tests.factories import GatewayModelFactory, PlanFactory
+from tests.llmkeys.wire import MASTER_KEY, Wire
+
+CAUSE = Cause.system("test")
+PERIOD_START = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """The gateway; wake-ups stay where they are, so that tests take each step themselves."""
+    transport = Wire()
+    gateway.use(
+        LiteLLMClient(
+            url="http://gateway.test",
+            master_keys=[MASTER_KEY],
+            timeout=5,
+            concurrency=4,
+            transport=transport,
+        )
+    )
+    monkeypatch.setattr(marking, "_send", lambda *args: None)
+    yield transport
+    gateway.use(None)
+
+
+@pytest.fixture
+def free(db: None) -> Plan:
+    models = [GatewayModelFactory.create(name="small")]
+    return PlanFactory.create(
+        code="free", rank=1, rpm=20, tpm=20_000, budget_cents=100, gateway_models=models
+    )
+
+
+@pytest.fixture
+def pro(free: Plan) -> Plan:
+    models = [*free.gateway_models.all(), GatewayModelFactory.create(name="large")]
+    return PlanFactory.create(
+        code="pro", rank=3, rpm=500, tpm=500_000, budget_cents=5000, gateway_models=models
+    )
+
+
+def entitle(user: User, plan: Plan, *, cause: Cause = CAUSE, **fields: Any) -> None:
+    """What plans.entitlements does when it has decided: write the row, send the signal."""
+    values = {
+        "plan": plan,
+        "source": "default",
+        "period_start": PERIOD_START,
+        "period_end": PERIOD_START + timedelta(days=30),
+        "decided_at": timezone.now(),
+        **fields,
+    }
+    CurrentEntitlement.objects.update_or_create(user=user, defaults=values)
+    entitlements_changed.send(sender=None, user_ids=[user.pk], cause=cause)
+
+
+def sync() -> int:
+    """Work on everything that is due; nothing is left waiting for its backoff."""
+    done = 0
+    for _ in range(8):
+        VirtualKey.objects.update(next_attempt_at=timezone.now() - timedelta(seconds=1))
+        turn = reconcile.sync_batch()
+        if turn == 0:
+            break
+        done += turn
+    return done
+
+
+def only_key(user: User) -> VirtualKey:
+    return VirtualKey.objects.get(user=user)
+
+
+@pytest.fixture
+def key(wire: Wire, user: User, free: Plan) -> VirtualKey:
+    """Alice's key on the free plan, in step; the calls that led there are forgotten."""
+    entitle(user, free)
+    sync()
+    wire.forget_calls()
+    return only_key(user)
