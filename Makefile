@@ -1,6 +1,6 @@
 # Everything a person or a machine runs here. Needs Python 3.11 or later and make, nothing else.
 # `make` alone lists the commands. Settings: PYTHON, PORT, DATA_DIR, GATEWAY, GATEWAY_MASTER_KEY,
-# ONLY, HISTORIES, ARGS.
+# ONLY, HISTORIES, MINUTES, ARGS.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -18,7 +18,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Without its bytecode cache every Python process here starts several seconds later.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test e2e contract soak bench demo manage lint format check requirements clean
+.PHONY: help run test e2e contract gateway soak bench demo manage lint format check requirements clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -34,10 +34,13 @@ e2e: $(ENVIRONMENT) ## the product in a real browser
 
 contract: $(ENVIRONMENT) ## the stand-ins held against their contracts, and the real services where there are any
 	@$(BIN)/python -m pytest -n 0 -m contract $(ARGS)
-	@$(BIN)/python -m sandbox.real_litellm $(BIN)/python -m pytest -n 0 -m contract $(ARGS) tests/contract/litellm
+	@$(BIN)/python -m sandbox.real_litellm $(BIN)/python -m pytest -n 0 -m contract $(ARGS) tests/contract/gateway
 
-soak: $(ENVIRONMENT) ## long random histories (ONLY=name, HISTORIES=number)
-	@$(BIN)/python -m pytest -n $(JOBS) -m soak $(if $(ONLY),-k "$(ONLY)") $(ARGS)
+gateway: $(ENVIRONMENT) ## a real LiteLLM on this machine, for `make run GATEWAY=…` or `make contract`
+	@exec $(BIN)/python -m sandbox.real_litellm
+
+soak: $(ENVIRONMENT) ## long random histories (ONLY=name, HISTORIES=number, MINUTES=number)
+	@$(BIN)/python -m tests.soak $(ONLY)
 
 bench: $(ENVIRONMENT) ## measurements, one JSON object a line (ONLY=name)
 	@$(BIN)/python -m bench $(ONLY)
