@@ -1,3 +1,13 @@
-from django.urls import URLPattern, URLResolver
+from django.urls import path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from plans import views
+from plans.webhooks import stripe_webhook
+
+urlpatterns = [
+    path("webhooks/stripe", stripe_webhook, name="stripe-webhook"),
+    path("api/plans", views.PlansView.as_view(), name="plans"),
+    path("api/models", views.ModelsView.as_view(), name="models"),
+    path("api/billing/subscription", views.SubscriptionView.as_view(), name="subscription"),
+    path("api/billing/checkout", views.CheckoutView.as_view(), name="checkout"),
+    path("api/billing/portal", views.PortalView.as_view(), name="portal"),
+]

@@ -99,6 +99,17 @@ STRIPE_WEBHOOK_MAX_BYTES = env.integer(
 )
 STRIPE_API_URL = env.url("STRIPE_API_URL", default="https://api.stripe.com")
 STRIPE_API_VERSION = "2026-10-28.endive"
+# What checkout offers, and whether Stripe Tax adds what is due.
+STRIPE_PROMOTION_CODES = env.boolean("STRIPE_PROMOTION_CODES", default=True)
+STRIPE_AUTOMATIC_TAX = env.boolean("STRIPE_AUTOMATIC_TAX", default=False)
+# An open dispute withdraws access to models, or is only reported to staff.
+STRIPE_DISPUTE_POLICY = env.text("STRIPE_DISPUTE_POLICY", default="suspend").lower()
+if STRIPE_DISPUTE_POLICY not in {"suspend", "notify"}:
+    raise BadSetting(
+        "STRIPE_DISPUTE_POLICY", f"{STRIPE_DISPUTE_POLICY!r} is neither suspend nor notify"
+    )
+# Days that the full text of a handled event is kept; it holds personal data.
+STRIPE_PAYLOAD_DAYS = env.integer("STRIPE_PAYLOAD_DAYS", default=90, minimum=1)
 STRIPE_LIVEMODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
 
 # Firebase

@@ -1,19 +1,26 @@
-"""What people may have (catalogue), what they bought (subscriptions), what staff gave them
-(grants), what follows from that (entitlement), and what Stripe told us (inbox)."""
+"""What people may have (catalogue), what they bought (subscriptions, checkout), what staff gave
+them (grants), what follows from that (entitlement), and what Stripe told us (inbox)."""
 
 from plans.models.catalogue import GatewayModel, Plan, Price
+from plans.models.checkout import Checkout
 from plans.models.entitlement import CurrentEntitlement
 from plans.models.grants import PlanGrant
-from plans.models.inbox import StripeEvent
-from plans.models.subscriptions import Customer, Subscription
+from plans.models.inbox import EventBackfill, StripeEvent
+from plans.models.problems import BillingNotice, BillingProblem
+from plans.models.subscriptions import Customer, StripeCustomerAlias, Subscription
 
 __all__ = [
+    "BillingNotice",
+    "BillingProblem",
+    "Checkout",
     "CurrentEntitlement",
     "Customer",
+    "EventBackfill",
     "GatewayModel",
     "Plan",
     "PlanGrant",
     "Price",
+    "StripeCustomerAlias",
     "StripeEvent",
     "Subscription",
 ]

@@ -58,3 +58,20 @@ class StripeEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.event_id}"
+
+
+class EventBackfill(models.Model):
+    """One look through Stripe's own list of events. The next begins where the last one ended."""
+
+    covered_from = models.DateTimeField()
+    covered_to = models.DateTimeField()
+    listed = models.PositiveIntegerField()
+    # Events that no webhook had brought.
+    added = models.PositiveIntegerField()
+    finished_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-covered_to"]
+
+    def __str__(self) -> str:
+        return f"until {self.covered_to:%Y-%m-%d %H:%M}: {self.added} of {self.listed}"

@@ -35,6 +35,30 @@ class Customer(models.Model):
         return str(self.user or self.organization)
 
 
+class StripeCustomerAlias(models.Model):
+    """A further customer object at Stripe that stands for a payer we know under another id."""
+
+    class Kind(models.TextChoices):
+        # A second one came into being beside the first (two tabs, a payment link).
+        DUPLICATE = "duplicate", "Duplicate"
+        # It was the payer's own until it was deleted at Stripe.
+        DELETED = "deleted", "Deleted at Stripe"
+        # Support moved the payer to another customer object.
+        REPLACED = "replaced", "Replaced"
+
+    customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="aliases")
+    stripe_customer_id = models.CharField(max_length=255, unique=True)
+    kind = models.CharField(max_length=10, choices=Kind)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "former or duplicate Stripe customer"
+        verbose_name_plural = "former or duplicate Stripe customers"
+
+    def __str__(self) -> str:
+        return f"{self.stripe_customer_id} ({self.kind})"
+
+
 class Subscription(models.Model):
     """Stripe's subscription as last read. Written only by plans.subscriptions."""
 
@@ -42,6 +66,8 @@ class Subscription(models.Model):
     stripe_subscription_id = models.CharField(max_length=255, unique=True)
     # Verbatim, also when we do not know the word: what it means is decided in plans.access.
     status = models.CharField(max_length=50, db_index=True)
+    # The last status that we knew: what holds while `status` is a word we do not know.
+    last_good_status = models.CharField(max_length=50, blank=True)
     # Access follows the price; empty while nobody has mapped it to a plan.
     price = models.ForeignKey(
         Price, on_delete=models.PROTECT, null=True, blank=True, related_name="subscriptions"
@@ -61,6 +87,8 @@ class Subscription(models.Model):
     cancel_at = models.DateTimeField(null=True, blank=True)
     canceled_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+    # Running already while the first payment is still on its way: no access until it arrives.
+    awaits_payment = models.BooleanField(default=False)
     # Collection paused by staff at Stripe; the status stays what it was.
     collection_paused = models.BooleanField(default=False)
     # When the present run of failed payments began. Grace counts from here and starts once.

@@ -1,0 +1,63 @@
+"""Disputes and charges, as far as they touch access."""
+
+from django.conf import settings
+from django.db import transaction
+
+from accounts.models import User
+from accounts.services import reinstate_user, suspend_user
+from plans import stripe_client
+from plans.customers import find_customer
+from plans.entitlements import users_of
+from plans.models import BillingProblem
+from plans.problems import open_problem, resolve_problem
+from plans.stripe_reading import object_id
+from tesslate.lib.cause import Cause
+
+# The bank only asks, or the dispute was headed off: nobody is accused of anything.
+HARMLESS = frozenset(
+    {"warning_needs_response", "warning_under_review", "warning_closed", "prevented"}
+)
+IN_OUR_FAVOUR = frozenset({"won"}) | HARMLESS
+
+
+def customer_of_charge(charge_id: str) -> str:
+    """The Stripe customer who was charged, or an empty string."""
+    charge = stripe_client.connection().charge(charge_id)
+    return "" if charge is None else object_id(charge.get("customer"))
+
+
+def follow_dispute(dispute_id: str, *, cause: Cause) -> str:
+    """Apply the dispute policy to the dispute's present status; returns an outcome word.
+
+    With STRIPE_DISPUTE_POLICY "suspend", the payer loses access to models while a dispute is open
+    and after it was lost, and has it back once it is won. With "notify" only staff are told. An
+    inquiry changes nothing. A suspension for any other reason is left alone.
+    """
+    stripe = stripe_client.connection()
+    dispute = stripe.dispute(dispute_id)
+    if dispute is None:
+        return "ignored:unknown_object"
+    status = str(dispute.get("status") or "")
+    customer = find_customer(customer_of_charge(object_id(dispute.get("charge"))))
+    reason = f"Payment dispute {dispute_id}"
+    with transaction.atomic():
+        if status in IN_OUR_FAVOUR:
+            resolve_problem(kind=BillingProblem.Kind.DISPUTE, subject=dispute_id)
+        else:
+            open_problem(
+                kind=BillingProblem.Kind.DISPUTE,
+                subject=dispute_id,
+                summary=f"Dispute is {status}. Answer it at Stripe before it is due.",
+                customer=customer,
+            )
+        if customer is None or settings.STRIPE_DISPUTE_POLICY != "suspend":
+            return f"dispute.{status}"
+        users = users_of(customer)
+        if status in IN_OUR_FAVOUR:
+            suspended = User.objects.filter(pk__in=users, suspension_reason=reason)
+            for user_id in suspended.values_list("pk", flat=True):
+                reinstate_user(user_id=user_id, reason=f"{reason}: {status}", cause=cause)
+        else:
+            for user_id in users:
+                suspend_user(user_id=user_id, reason=reason, cause=cause)
+    return f"dispute.{status}"

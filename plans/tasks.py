@@ -1,0 +1,58 @@
+"""Celery's entrances. Each finds its work in the database, so a lost message loses nothing."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+
+from plans import inbox, notices
+from plans.entitlements import BATCH, refresh_due
+from plans.reconciliation import backfill_events, read_back_due, reconcile
+from tesslate.lib.cause import Cause
+
+# A task gives way after this long, so that others in its queue have their turn.
+SHARE_SECONDS = 20.0
+
+
+def _while_there_is_work(step: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + SHARE_SECONDS
+    while time.monotonic() < ends_at and step():
+        pass
+
+
+@shared_task(name="plans.process_events")
+def process_events() -> None:
+    _while_there_is_work(inbox.process_next_event)
+
+
+@shared_task(name="plans.release_events")
+def release_events() -> None:
+    inbox.release_readable()
+
+
+@shared_task(name="plans.refresh_due")
+def refresh_due_entitlements() -> None:
+    read_back_due()
+    _while_there_is_work(lambda: refresh_due() == BATCH)
+
+
+@shared_task(name="plans.send_notices")
+def send_notices() -> None:
+    _while_there_is_work(notices.send_next_notice)
+
+
+@shared_task(name="plans.backfill_events")
+def backfill() -> None:
+    backfill_events()
+
+
+@shared_task(name="plans.reconcile")
+def reconcile_daily() -> None:
+    reconcile(cause=Cause.system("reconcile"))
+
+
+@shared_task(name="plans.prune_payloads")
+def prune_payloads() -> None:
+    inbox.prune_payloads(older_than=timedelta(days=settings.STRIPE_PAYLOAD_DAYS))
