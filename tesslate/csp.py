@@ -1,8 +1,7 @@
 """Which pages may do what under the Content-Security-Policy."""
 
-from django.http import HttpRequest, HttpResponseBase
-
 from csp.middleware import CSPMiddleware, PolicyParts
+from django.http import HttpRequest, HttpResponseBase
 
 # The site and the API keep the strict policy of the settings. These two trees are other people's
 # code: Unfold's Alpine evaluates expressions, and both put style attributes into their markup.

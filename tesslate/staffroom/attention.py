@@ -1,0 +1,258 @@
+"""What somebody has to look at: each item says what, who, since when, and what mends it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Count, F, Max, Min, Q, QuerySet
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import User
+from llmkeys.models import GatewayState, KillSwitch, PlanAtGateway, VirtualKey
+from plans.models import BillingProblem, CurrentEntitlement, Plan, StripeEvent, Subscription
+from tesslate.staffroom.links import customer_page, list_of, page_of
+
+BEHIND_FOR = timedelta(minutes=2)
+WAITING_FOR = timedelta(minutes=5)
+GRACE_ENDS_WITHIN = timedelta(days=3)
+SHOWN_PER_KIND = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    level: str  # bad: somebody is hurt now; warn: somebody will be
+    what: str
+    who: str
+    since: datetime | None
+    # The button: its words, where it leads, and the permission that it takes.
+    act: str
+    url: str
+    permission: str
+
+
+def attention_for(user: User, *, at: datetime | None = None) -> list[Item]:
+    """What this member of staff may see, the worst and oldest first."""
+    at = at or timezone.now()
+    items = [
+        item
+        for source, permission in SOURCES
+        if user.has_perm(permission)
+        for item in source(at)
+        if item.url
+    ]
+    return sorted(items, key=lambda item: (item.level != "bad", item.since or at))
+
+
+def _gateway(at: datetime) -> Iterator[Item]:
+    for state in GatewayState.objects.exclude(opened_at=None):
+        yield Item(
+            "bad",
+            f"The gateway {state.get_reason_display().lower()}",
+            state.detail or state.url,
+            state.opened_at,
+            "Look",
+            page_of(state),
+            "llmkeys.view_gatewaystate",
+        )
+
+
+def _events(at: datetime) -> Iterator[Item]:
+    stuck = Q(state="pending", received_at__lt=at - WAITING_FOR)
+    groups: tuple[tuple[str, str, Q, str], ...] = (
+        ("bad", "Stripe events failed for good", Q(state="dead"), "state__exact=dead"),
+        ("warn", "Stripe events in quarantine", Q(state="quarantined"), "state__exact=quarantined"),
+        ("bad", "Stripe events wait too long", stuck, "state__exact=pending"),
+    )
+    for level, what, which, query in groups:
+        found = StripeEvent.objects.filter(which).aggregate(
+            count=Count("pk"), since=Min("received_at"), kind=Max("type")
+        )
+        if found["count"]:
+            yield Item(
+                level,
+                what,
+                _counted(found["count"], "event", found["kind"]),
+                found["since"],
+                "Replay",
+                list_of("plans.stripeevent", query),
+                "plans.view_stripeevent",
+            )
+
+
+def _unmapped_prices(at: datetime) -> Iterator[Item]:
+    unmapped = (
+        Subscription.objects.filter(price=None, ended_at=None)
+        .exclude(stripe_price_id="")
+        .values("stripe_price_id")
+        .annotate(count=Count("pk"), since=Min("created_at"))
+        .order_by("since")[:SHOWN_PER_KIND]
+    )
+    for row in unmapped:
+        price = row["stripe_price_id"]
+        yield Item(
+            "bad",
+            f"Price {price} belongs to no plan",
+            _counted(row["count"], "subscription"),
+            row["since"],
+            "Map it",
+            reverse("admin:map-price", args=[price]),
+            "plans.view_price",
+        )
+
+
+def _problems(at: datetime) -> Iterator[Item]:
+    problems = BillingProblem.objects.filter(resolved_at=None).select_related("customer__user")
+    for problem in problems.order_by("first_seen_at")[:SHOWN_PER_KIND]:
+        payer = f" · {problem.customer}" if problem.customer else ""
+        yield Item(
+            "warn",
+            problem.get_kind_display(),
+            f"{problem.summary}{payer}",
+            problem.first_seen_at,
+            "Look",
+            page_of(problem),
+            "plans.view_billingproblem",
+        )
+
+
+def _keys(at: datetime) -> Iterator[Item]:
+    live = VirtualKey.live.all()
+    groups: tuple[tuple[str, str, QuerySet[VirtualKey], str, str], ...] = (
+        ("bad", "Keys given up after errors", live.exclude(parked_at=None), "parked_at", "Resync"),
+        (
+            "bad",
+            "The gateway still lets in whom it should not",
+            live.exclude(enforcement_alarm_at=None).filter(probe_for__isnull=False),
+            "probe_since",
+            "Look",
+        ),
+        (
+            "warn",
+            "Keys behind their plan",
+            live.filter(
+                generation__gt=F("observed_generation"),
+                parked_at=None,
+                dirty_since__lt=at - BEHIND_FOR,
+            ),
+            "dirty_since",
+            "Resync",
+        ),
+    )
+    for level, what, keys, since, act in groups:
+        found = keys.aggregate(count=Count("pk"), since=Min(since), first=Min("pk"))
+        if not found["count"]:
+            continue
+        first = VirtualKey.objects.select_related("user").get(pk=found["first"])
+        one = found["count"] == 1
+        yield Item(
+            level,
+            what,
+            _counted(found["count"], "key", f"{first.user} …{first.last_four}"),
+            found["since"],
+            act,
+            customer_page(first.user_id) if one else list_of("llmkeys.virtualkey"),
+            "llmkeys.view_virtualkey",
+        )
+
+
+def _plans_at_gateway(at: datetime) -> Iterator[Item]:
+    behind = Q(generation__gt=F("observed_generation"), dirty_since__lt=at - BEHIND_FOR)
+    for row in PlanAtGateway.objects.select_related("plan").filter(
+        behind | Q(parked_at__isnull=False)
+    ):
+        yield Item(
+            "bad",
+            f"The gateway does not hold {row.plan} as it is",
+            row.last_error or "Waiting for a worker",
+            row.parked_at or row.dirty_since,
+            "Resync",
+            page_of(row),
+            "llmkeys.view_planatgateway",
+        )
+
+
+def _switches(at: datetime) -> Iterator[Item]:
+    in_force = KillSwitch.objects.filter(lifted_at=None).select_related(
+        "gateway_model", "plan", "user"
+    )
+    for switch in in_force[:SHOWN_PER_KIND]:
+        yield Item(
+            "warn",
+            f"Switched off: {switch}",
+            switch.reason,
+            switch.pulled_at,
+            "Lift",
+            page_of(switch),
+            "llmkeys.view_killswitch",
+        )
+
+
+def _grace(at: datetime) -> Iterator[Item]:
+    ending = (
+        CurrentEntitlement.objects.filter(
+            grace_ends_at__gt=at, changes_at__lte=at + GRACE_ENDS_WITHIN
+        )
+        .select_related("user", "plan")
+        .order_by("grace_ends_at")
+    )
+    for row in ending[:SHOWN_PER_KIND]:
+        assert row.grace_ends_at is not None
+        yield Item(
+            "warn",
+            f"Grace ends {row.grace_ends_at:%d %b %H:%M}: {row.plan} is about to be lost",
+            str(row.user),
+            row.decided_at,
+            "Open",
+            customer_page(row.user_id),
+            "accounts.view_user",
+        )
+
+
+def _catalogue(at: datetime) -> Iterator[Item]:
+    plans = Plan.objects.filter(archived_at=None, is_public=True).annotate(
+        sold=Count("prices", filter=Q(prices__archived_at=None), distinct=True),
+        published=Count(
+            "prices",
+            filter=Q(prices__archived_at=None, prices__stripe_price_id__isnull=False),
+            distinct=True,
+        ),
+        models=Count("gateway_models", filter=Q(gateway_models__disabled_at=None), distinct=True),
+    )
+    for plan in plans:
+        for is_wrong, what in (
+            (not plan.models, "has no model that works"),
+            (not plan.is_default and not plan.sold, "is on the price list without a price"),
+            (plan.sold > plan.published, "has a price that Stripe does not know yet"),
+        ):
+            if is_wrong:
+                yield Item(
+                    "warn",
+                    f"{plan} {what}",
+                    plan.code,
+                    None,
+                    "Edit",
+                    page_of(plan),
+                    "plans.view_plan",
+                )
+
+
+def _counted(count: int, noun: str, example: str = "") -> str:
+    words = f"{count:,} {noun}{'' if count == 1 else 's'}"
+    if not example:
+        return words
+    return example if count == 1 else f"{words}, the first: {example}"
+
+
+Source = Callable[[datetime], Iterator[Item]]
+SOURCES: tuple[tuple[Source, str], ...] = (
+    (_gateway, "llmkeys.view_gatewaystate"),
+    (_events, "plans.view_stripeevent"),
+    (_unmapped_prices, "plans.view_price"),
+    (_problems, "plans.view_billingproblem"),
+    (_keys, "llmkeys.view_virtualkey"),
+    (_plans_at_gateway, "llmkeys.view_planatgateway"),
+    (_switches, "llmkeys.view_killswitch"),
+    (_grace, "accounts.view_user"),
+    (_catalogue, "plans.view_plan"),
+)

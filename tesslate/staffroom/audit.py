@@ -1,0 +1,97 @@
+"""Every change that staff make through a form, with what was before and what is after."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Manager, Model, QuerySet
+from django.forms import BaseForm, ModelForm
+from django.http import HttpRequest
+
+from accounts.audit import record_act
+from accounts.models import Organization, User
+from tesslate.lib.cause import Cause
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+
+    Base = ModelAdmin[Any]
+else:
+    Base = object
+
+HIDDEN = frozenset({"password", "secret", "token", "key_hash"})
+LONGEST = 2000
+
+
+class Audited(Base):
+    """Mixed into every ModelAdmin by StaffSite.register."""
+
+    def save_related(
+        self, request: HttpRequest, form: BaseForm, formsets: Iterable[Any], change: bool
+    ) -> None:
+        super().save_related(request, form, formsets, change)  # type: ignore[arg-type]
+        if not isinstance(form, ModelForm):
+            return
+        before, after = changes(form)
+        for formset in formsets:
+            for inline in formset.forms:
+                if inline.has_changed():
+                    inline_before, inline_after = changes(inline)
+                    name = f"{inline.instance._meta.model_name} {inline.instance.pk}"
+                    before[name], after[name] = inline_before, inline_after
+        if before or after or not change:
+            note(request, form.instance, "changed" if change else "added", before, after)
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        before = {"name": str(obj)}
+        note(request, obj, "deleted", before, None)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        for obj in queryset:
+            note(request, obj, "deleted", {"name": str(obj)}, None)
+        super().delete_queryset(request, queryset)
+
+
+def note(
+    request: HttpRequest, obj: Model, verb: str, before: Any, after: dict[str, Any] | None
+) -> None:
+    assert isinstance(request.user.pk, int)
+    record_act(
+        action=f"{obj._meta.model_name}.{verb}",
+        cause=Cause.staff(request.user.pk, "admin"),
+        target=obj,
+        user=_subject(obj, User, "user"),
+        organization=_subject(obj, Organization, "organization"),
+        before=before,
+        after=after,
+    )
+
+
+def changes(form: "ModelForm[Any]") -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields that differ, as JSON: what the form showed, and what was sent."""
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for name in form.changed_data:
+        if name in form.cleaned_data:
+            before[name] = plain(name, form.initial.get(name))
+            after[name] = plain(name, form.cleaned_data[name])
+    return before, after
+
+
+def plain(name: str, value: Any) -> Any:
+    """A JSON value for people to read; no secret, and no novel."""
+    if name in HIDDEN:
+        return "[hidden]"
+    if isinstance(value, QuerySet | Manager | list | tuple | set):
+        items = value.all() if isinstance(value, Manager) else value
+        return [plain(name, item) for item in items]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(value)[:LONGEST]
+
+
+def _subject(obj: Model, kind: type[Model], attribute: str) -> Any:
+    if isinstance(obj, kind):
+        return obj
+    related = getattr(obj, attribute, None)
+    return related if isinstance(related, kind) else None

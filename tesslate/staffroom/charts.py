@@ -1,0 +1,179 @@
+"""The charts of the front page, over the hourly roll-up."""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Max, Sum
+from django.db.models.functions import TruncDay
+
+from tesslate.staffroom.dashboard import DAY, users_by_plan
+from tesslate.staffroom.models import HourlyTraffic
+
+RANGES = {"7": 7, "30": 30, "90": 90}
+DEFAULT_RANGE = "30"
+PALETTE = ("#4f46e5", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#9333ea", "#64748b")
+# More than this and a chart says less.
+MOST_SERIES = len(PALETTE) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart, and the same as a table for those who cannot see it."""
+
+    title: str
+    kind: str  # line or bar
+    labels: list[str]
+    series: list[tuple[str, list[float]]]
+    unit: str = ""
+    stacked: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(value for _, values in self.series for value in values)
+
+    @property
+    def data(self) -> str:
+        """What Unfold's script gives to Chart.js."""
+        datasets = [
+            {
+                "label": name,
+                "data": values,
+                "borderColor": PALETTE[at % len(PALETTE)],
+                "backgroundColor": PALETTE[at % len(PALETTE)],
+                "borderWidth": 2,
+                "maxYTicksLimit": 5,
+            }
+            for at, (name, values) in enumerate(self.series)
+        ]
+        return json.dumps({"labels": self.labels, "datasets": datasets})
+
+    @property
+    def options(self) -> str:
+        axis: dict[str, Any] = {"stacked": self.stacked, "ticks": {"maxTicksLimit": 6}}
+        return json.dumps(
+            {
+                "responsive": True,
+                "maintainAspectRatio": False,
+                "animation": False,
+                "interaction": {"mode": "index", "intersect": False},
+                "elements": {"point": {"radius": 0, "hitRadius": 8}, "line": {"tension": 0.25}},
+                "plugins": {
+                    "legend": {
+                        "display": len(self.series) > 1,
+                        "position": "bottom",
+                        "labels": {"boxWidth": 10, "boxHeight": 10, "color": "#7b8196"},
+                    }
+                },
+                "scales": {
+                    "x": {
+                        **axis,
+                        "grid": {"display": False},
+                        "ticks": {"maxTicksLimit": 8, "maxRotation": 0, "color": "#7b8196"},
+                    },
+                    "y": {
+                        **axis,
+                        "beginAtZero": True,
+                        "grid": {"color": "rgba(128,128,140,.25)"},
+                        "ticks": {"maxTicksLimit": 5, "color": "#7b8196"},
+                    },
+                },
+            }
+        )
+
+    @property
+    def rows(self) -> list[tuple[str, list[float]]]:
+        return [
+            (label, [values[at] for _, values in self.series])
+            for at, label in enumerate(self.labels)
+        ]
+
+
+def charts(at: datetime, days: int) -> list[Chart]:
+    first = (at - (days - 1) * DAY).replace(hour=0, minute=0, second=0, microsecond=0)
+    dates = [first + at_day * DAY for at_day in range(days)]
+    rows = list(
+        HourlyTraffic.objects.filter(hour__gte=first)
+        .annotate(day=TruncDay("hour"))
+        .values("day", "model")
+        .annotate(
+            spend=Sum("cost"),
+            total=Sum("requests"),
+            refusals=Sum("refused"),
+            failures=Sum("errors"),
+            slow=Max("ttfb_p95_ms"),
+            typical=Max("ttfb_p50_ms"),
+        )
+    )
+    return [
+        Chart(
+            "Spend by model, US dollars a day",
+            "bar",
+            _day_names(dates),
+            _by_model(rows, dates, "spend"),
+            stacked=True,
+        ),
+        Chart("Customers by plan", "bar", *_plans_now()),
+        Chart(
+            "Time to the first token, ms, worst hour of the day",
+            "line",
+            _day_names(dates),
+            [
+                ("Half within", _per_day(rows, dates, "typical", max)),
+                ("19 of 20 within", _per_day(rows, dates, "slow", max)),
+            ],
+        ),
+        Chart(
+            "Requests refused and failed",
+            "bar",
+            _day_names(dates),
+            [
+                ("Refused", _per_day(rows, dates, "refusals", sum)),
+                ("Failed", _per_day(rows, dates, "failures", sum)),
+            ],
+            stacked=True,
+        ),
+    ]
+
+
+def _plans_now() -> tuple[list[str], list[tuple[str, list[float]]]]:
+    plans = users_by_plan()
+    paying: list[float] = [count for _, _, count in plans]
+    others: list[float] = [users - count for _, users, count in plans]
+    return [plan.name for plan, _, _ in plans], [("Paying", paying), ("Not paying", others)]
+
+
+def _day_names(dates: list[datetime]) -> list[str]:
+    return [f"{date.day} {date:%b}" for date in dates]
+
+
+def _by_model(
+    rows: list[dict[str, Any]], dates: list[datetime], name: str
+) -> list[tuple[str, list[float]]]:
+    """One series for each of the largest models, the rest together."""
+    totals: defaultdict[str, float] = defaultdict(float)
+    cells: defaultdict[tuple[str, datetime], float] = defaultdict(float)
+    for row in rows:
+        totals[row["model"]] += float(row[name])
+        cells[row["model"], row["day"]] += float(row[name])
+    largest = sorted(totals, key=lambda model: -totals[model])
+    series = [
+        (model, [round(cells[model, date], 4) for date in dates]) for model in largest[:MOST_SERIES]
+    ]
+    if rest := largest[MOST_SERIES:]:
+        series.append(
+            ("others", [round(sum(cells[model, date] for model in rest), 4) for date in dates])
+        )
+    return series
+
+
+def _per_day(
+    rows: list[dict[str, Any]], dates: list[datetime], name: str, together: Any
+) -> list[float]:
+    per_day: defaultdict[datetime, list[float]] = defaultdict(list)
+    for row in rows:
+        if row[name] is not None:
+            per_day[row["day"]].append(float(row[name]))
+    return [together(per_day[date]) if per_day[date] else 0 for date in dates]

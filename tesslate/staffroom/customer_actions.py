@@ -1,0 +1,266 @@
+"""What staff can do for one customer: each act says beforehand what it will do, asks for a reason
+where one is owed, and calls the service that also everyone else calls."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+
+from accounts.models import User
+from accounts.services import reinstate_user, sign_out_everywhere, suspend_user
+from llmkeys.models import VirtualKey
+from llmkeys.rotation import revoke_key, rotate_key
+from llmkeys.services import block_key, heal_key, reset_spend, unblock_key
+from plans.grants import grant_plan
+from plans.inbox import replay
+from plans.models import Customer, Plan, StripeEvent
+from tesslate.lib.cause import Cause
+
+LONGEST_GRANT_DAYS = 366
+
+
+class ActionForm(forms.Form):
+    """Nothing to fill in."""
+
+    def __init__(self, *args: Any, customer: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.customer = customer
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Fit choices to the customer."""
+
+
+class ReasonForm(ActionForm):
+    reason = forms.CharField(
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="For the audit log: the next one will ask why.",
+    )
+
+
+class KeyForm(ActionForm):
+    key = forms.ModelChoiceField(VirtualKey.objects.none(), empty_label=None)
+
+    def prepare(self) -> None:
+        field = self.fields["key"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = VirtualKey.live.filter(user=self.customer)
+
+
+class KeyReasonForm(KeyForm, ReasonForm):
+    field_order = ["key", "reason"]
+
+
+class GrantForm(ReasonForm):
+    plan = forms.ModelChoiceField(Plan.objects.filter(archived_at=None), empty_label=None)
+    days = forms.IntegerField(
+        min_value=1, max_value=LONGEST_GRANT_DAYS, initial=14, help_text="It ends by itself."
+    )
+    field_order = ["plan", "days", "reason"]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    name: str
+    label: str
+    # What will happen, in full sentences.
+    promise: str
+    permission: str
+    run: Callable[[User, dict[str, Any], Cause], str]
+    form: type[ActionForm] = ActionForm
+    # Hurts when done by mistake: the button is red.
+    is_harsh: bool = False
+    # Cannot be taken back, or takes everything away: asks for the password once more.
+    is_grave: bool = False
+
+    def is_for(self, customer: User) -> bool:
+        """Would it do anything to this customer?"""
+        match self.name:
+            case "suspend":
+                return customer.suspended_at is None and customer.deleted_at is None
+            case "reinstate":
+                return customer.suspended_at is not None and customer.deleted_at is None
+            case "sign-out":
+                return not customer.is_staff
+            case _:
+                return customer.deleted_at is None
+
+
+def _grant(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    ends_at = timezone.now() + timedelta(days=data["days"])
+    grant_plan(
+        user=customer, plan=data["plan"], ends_at=ends_at, reason=data["reason"], cause=cause
+    )
+    return f"{data['plan']} granted until {ends_at:%d %B %Y}."
+
+
+def _rotate(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    new = rotate_key(key=data["key"], cause=cause)
+    return f"Key …{data['key'].last_four} is being replaced by …{new.last_four}."
+
+
+def _block(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    block_key(key=data["key"], reason=data["reason"], cause=cause)
+    return f"Key …{data['key'].last_four} is being blocked."
+
+
+def _unblock(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    unblock_key(key=data["key"], cause=cause)
+    return f"Key …{data['key'].last_four} is being put back into use."
+
+
+def _revoke(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    new = revoke_key(key=data["key"], reason=data["reason"], cause=cause)
+    return f"Key …{data['key'].last_four} is being removed; …{new.last_four} takes its place."
+
+
+def _reset(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    reset_spend(user=customer, reason=data["reason"], cause=cause)
+    return "The budget of this period starts afresh."
+
+
+def _resync(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    heal_key(user_id=customer.pk, cause=cause)
+    return "The keys are being compared with the gateway."
+
+
+def _replay(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    payer = Customer.objects.filter(user=customer).exclude(stripe_customer_id=None).first()
+    if payer is None:
+        return "There is no customer at Stripe, so there is no event."
+    events = StripeEvent.objects.filter(stripe_customer_id=payer.stripe_customer_id or "")
+    count = replay(events=events.only("pk"), cause=cause)
+    return f"{count} event{'' if count == 1 else 's'} will be processed again."
+
+
+def _suspend(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    suspend_user(user_id=customer.pk, reason=data["reason"], cause=cause)
+    return f"{customer} may use no model until reinstated."
+
+
+def _reinstate(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    reinstate_user(user_id=customer.pk, reason=data["reason"], cause=cause)
+    return f"{customer} may use models again."
+
+
+def _sign_out(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    sign_out_everywhere(user_id=customer.pk, cause=cause)
+    return f"{customer} is signed out of every browser."
+
+
+CHANGE_KEY = "llmkeys.change_virtualkey"
+CHANGE_USER = "accounts.change_user"
+ACTIONS: dict[str, Action] = {
+    action.name: action
+    for action in (
+        Action(
+            "grant",
+            "Grant a plan",
+            "The customer has this plan until the day given, free of charge, and falls back to "
+            "what they pay for afterwards. A higher plan that they pay for still wins.",
+            "plans.add_plangrant",
+            _grant,
+            GrantForm,
+        ),
+        Action(
+            "resync",
+            "Resync with the gateway",
+            "Reads this customer's keys back from the gateway and puts right what differs. "
+            "Nothing changes for the customer when all is well.",
+            CHANGE_KEY,
+            _resync,
+        ),
+        Action(
+            "replay",
+            "Replay Stripe events",
+            "Processes all events about this customer once more. Each only makes us read "
+            "Stripe's present state again, so repeating them is safe.",
+            "plans.change_stripeevent",
+            _replay,
+        ),
+        Action(
+            "rotate",
+            "Rotate a key",
+            "Makes a new key and uses it at once. The old one goes on working for the overlap, "
+            "then it is removed. Spend carries over.",
+            CHANGE_KEY,
+            _rotate,
+            KeyForm,
+        ),
+        Action(
+            "reset-limits",
+            "Reset the budget",
+            "What was spent in this period counts as nothing at the gateway. The ledger keeps "
+            "every request, and we pay for what is used again.",
+            CHANGE_KEY,
+            _reset,
+            ReasonForm,
+        ),
+        Action(
+            "block",
+            "Block a key",
+            "The gateway refuses this key until it is unblocked. The customer's chats fail.",
+            CHANGE_KEY,
+            _block,
+            KeyReasonForm,
+            is_harsh=True,
+        ),
+        Action(
+            "unblock",
+            "Unblock a key",
+            "The gateway accepts this key again, as far as plan and account allow.",
+            CHANGE_KEY,
+            _unblock,
+            KeyForm,
+        ),
+        Action(
+            "revoke",
+            "Revoke a leaked key",
+            "The gateway forgets this key at once and for good, and a probe proves it. A new key "
+            "takes its place; there is no overlap.",
+            CHANGE_KEY,
+            _revoke,
+            KeyReasonForm,
+            is_harsh=True,
+            is_grave=True,
+        ),
+        Action(
+            "suspend",
+            "Suspend the customer",
+            "Every key is blocked. Signing in and paying go on as before.",
+            CHANGE_USER,
+            _suspend,
+            ReasonForm,
+            is_harsh=True,
+            is_grave=True,
+        ),
+        Action(
+            "reinstate",
+            "Reinstate the customer",
+            "The keys work again, as far as the plan allows.",
+            CHANGE_USER,
+            _reinstate,
+            ReasonForm,
+        ),
+        Action(
+            "sign-out",
+            "Sign out everywhere",
+            "Ends all browser sessions of this customer. Keys and API tokens go on working.",
+            CHANGE_USER,
+            _sign_out,
+            is_harsh=True,
+        ),
+    )
+}
+
+
+def actions_for(staff: User, customer: User) -> list[Action]:
+    return [
+        action
+        for action in ACTIONS.values()
+        if staff.has_perm(action.permission) and action.is_for(customer)
+    ]

@@ -1,0 +1,129 @@
+"""The customer page and what can be done from it."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth import authenticate
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from accounts.models import User
+from tesslate.lib.cause import Cause
+from tesslate.lib.errors import ApiError
+from tesslate.site.account import account_page
+from tesslate.staffroom.customer_actions import ACTIONS, Action, actions_for
+from tesslate.staffroom.customers import customer_page, requests_list
+from tesslate.staffroom.models import CustomerNote
+
+LONGEST_NOTE = 5000
+
+
+def staff_user(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)
+    return request.user
+
+
+def require(request: HttpRequest, permission: str) -> None:
+    if not request.user.has_perm(permission):
+        raise PermissionDenied
+
+
+def staff_page(request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+    return render(request, f"staffroom/{template}", {**admin.site.each_context(request), **context})
+
+
+@require_safe
+def customer(request: HttpRequest, user_id: int) -> HttpResponse:
+    require(request, "accounts.view_user")
+    subject = get_object_or_404(User, pk=user_id)
+    return staff_page(
+        request,
+        "customer.html",
+        title=subject.display_name or subject.email,
+        subtitle="Customer",
+        page=customer_page(subject),
+        actions=actions_for(staff_user(request), subject),
+        requests_url=requests_list(subject),
+        may_note=request.user.has_perm("staffroom.add_customernote"),
+    )
+
+
+@require_safe
+def view_as(request: HttpRequest, user_id: int) -> HttpResponse:
+    """The account page as this customer sees it. Nobody's session changes; nothing on it works."""
+    require(request, "accounts.view_user")
+    subject = get_object_or_404(User, pk=user_id)
+    return render(
+        request,
+        "site/account.html",
+        {
+            "page": account_page(subject),
+            "viewed": subject,
+            "config": {"activating": False},
+        },
+    )
+
+
+@require_POST
+def add_note(request: HttpRequest, user_id: int) -> HttpResponse:
+    require(request, "staffroom.add_customernote")
+    subject = get_object_or_404(User, pk=user_id)
+    text = request.POST.get("text", "").strip()
+    if not text:
+        messages.error(request, "The note is empty.")
+    elif len(text) > LONGEST_NOTE:
+        messages.error(request, f"A note has at most {LONGEST_NOTE:,} characters.")
+    else:
+        CustomerNote.objects.create(user=subject, author=staff_user(request), text=text)
+    return redirect("admin:customer", user_id=subject.pk)
+
+
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "POST"])
+def act(request: HttpRequest, user_id: int, name: str) -> HttpResponse:
+    """Say what will happen; on the form's return, do it."""
+    action = ACTIONS.get(name)
+    if action is None:
+        raise Http404
+    require(request, action.permission)
+    subject = get_object_or_404(User, pk=user_id)
+    if not action.is_for(subject):
+        messages.info(request, "There is nothing to do: somebody was faster.")
+        return redirect("admin:customer", user_id=subject.pk)
+    form = action.form(request.POST or None, customer=subject)
+    problem = ""
+    if request.method == "POST" and form.is_valid():
+        problem = _refusal(request, action) or _run(request, action, subject, form.cleaned_data)
+        if not problem:
+            return redirect("admin:customer", user_id=subject.pk)
+    return staff_page(
+        request,
+        "confirm.html",
+        title=action.label,
+        subtitle=str(subject),
+        action=action,
+        subject=subject,
+        form=form,
+        problem=problem,
+    )
+
+
+def _refusal(request: HttpRequest, action: Action) -> str:
+    """The gravest acts need the password once more: a screen left open is not enough."""
+    if not action.is_grave:
+        return ""
+    staff = staff_user(request)
+    checked = authenticate(request, username=staff.email, password=request.POST.get("password", ""))
+    return "" if checked == staff else "This is not your password."
+
+
+def _run(request: HttpRequest, action: Action, subject: User, data: dict[str, Any]) -> str:
+    try:
+        done = action.run(subject, data, Cause.staff(staff_user(request).pk, "admin"))
+    except ApiError as error:
+        return error.message
+    messages.success(request, done)
+    return ""

@@ -1,0 +1,31 @@
+"""The admin's own pages, beside those of the registered models."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.http import HttpResponseBase
+from django.urls import URLPattern, path
+
+from tesslate.staffroom import catalogue_views, customers_views, security
+
+
+def patterns(site: AdminSite) -> list[URLPattern]:
+    def page(view: Callable[..., HttpResponseBase], **kwargs: Any) -> Any:
+        return site.admin_view(view, **kwargs)
+
+    return [
+        # Before the second factor is passed no page behind admin_view opens: these two look after
+        # themselves.
+        path("two-factor/verify", security.verify, name="two-factor-verify"),
+        path("two-factor/enrol", security.enrol, name="two-factor-enrol"),
+        path("security", page(security.overview), name="security"),
+        path("security/recovery-codes", page(security.recovery_codes), name="recovery-codes"),
+        path("security/remove", page(security.remove), name="two-factor-remove"),
+        path("customers/<int:user_id>", page(customers_views.customer), name="customer"),
+        path("customers/<int:user_id>/view", page(customers_views.view_as), name="view-as"),
+        path("customers/<int:user_id>/notes", page(customers_views.add_note), name="note-add"),
+        path("customers/<int:user_id>/do/<slug:name>", page(customers_views.act), name="act"),
+        path("plan-matrix", page(catalogue_views.plan_matrix), name="plan-matrix"),
+        path("map-price/<str:price_id>", page(catalogue_views.map_one), name="map-price"),
+    ]
