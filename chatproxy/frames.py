@@ -1,0 +1,182 @@
+"""Read the gateway's event stream just closely enough: pass frames on, find usage and errors.
+
+A read from the network is almost always a whole number of ``data: {…}\\n\\n`` frames without
+anything special in them; a handful of byte searches establish that, and the very same bytes go
+out. Everything else (frames cut anywhere, CRLF, comments, several data lines, usage, errors, the
+end) takes the slow road, frame by frame.
+"""
+
+import logging
+import re
+from typing import Any
+
+import orjson
+
+logger = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+# A frame that does not end within this many bytes is no frame of ours.
+LONGEST_FRAME = 8 * 1024 * 1024
+# LiteLLM writes compact JSON; so do we when we look at what we wrote.
+FINISH = re.compile(rb'"finish_reason":\s*"')
+# Two line ends in a row. Atomic, or "\r\n" alone would count as two.
+FRAME_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+# English prose and code come to about four bytes a token with every current tokenizer.
+BYTES_PER_TOKEN = 4
+
+
+class FrameTooLong(Exception):
+    """The upstream sent no frame end for LONGEST_FRAME bytes."""
+
+
+class Frames:
+    """One stream. Feed what arrives, send on what comes out; the attributes tell what it was."""
+
+    __slots__ = (
+        "_content_bytes",
+        "_frame_overhead",
+        "_keeps_usage",
+        "_last",
+        "_tail",
+        "done",
+        "error",
+        "frames",
+        "malformed",
+        "response_id",
+        "usage",
+        "wire_bytes",
+    )
+
+    def __init__(self, *, keeps_usage: bool) -> None:
+        self._keeps_usage = keeps_usage
+        self._tail = b""
+        # The latest frames passed on, for questions that only come up at the end.
+        self._last = b""
+        self._content_bytes = 0
+        self._frame_overhead = -1
+        self.frames = 0
+        self.wire_bytes = 0
+        self.malformed = 0
+        self.done = False
+        self.response_id = ""
+        self.usage: dict[str, Any] | None = None
+        # The gateway's error object, for the log and the decision; never passed on.
+        self.error: dict[str, Any] | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """What of this, and of what was held back, goes to the client now: whole frames only."""
+        if (
+            not self._tail
+            and data.endswith(b"}\n\n")
+            and data.startswith(b'data: {"')
+            and b'"usage"' not in data
+            and b'{"error"' not in data
+            and b"\r" not in data
+            and (count := data.count(b"\n\n")) == data.count(b"}\n\ndata: {") + 1
+        ):
+            self._count(data, count)
+            return data
+        return self._slowly(data)
+
+    @property
+    def has_finished(self) -> bool:
+        """The model said that it is done, whatever happened to the rest of the stream."""
+        return self.usage is not None or FINISH.search(self._last) is not None
+
+    def delivered_tokens(self) -> int:
+        """An estimate of the completion tokens passed on so far.
+
+        Providers send one token a frame or several: so at least one for each frame with content,
+        and at least what the bytes come to.
+        """
+        frames = max(0, self.frames - 1)  # the first frame only names the role
+        return max(frames, -(-self._content_bytes // BYTES_PER_TOKEN)) if self.frames else 0
+
+    def _count(self, data: bytes, count: int) -> None:
+        self._last = data
+        size = len(data)
+        self.wire_bytes += size
+        if self._frame_overhead < 0:
+            self._learn(data)
+        self.frames += count
+        self._content_bytes += max(0, size - count * self._frame_overhead)
+
+    def _learn(self, data: bytes) -> None:
+        """From the first frame: the answer's id, and how many bytes of a frame are not content."""
+        first = data[: data.find(b"\n\n") + 2]
+        try:
+            chunk = orjson.loads(first[6:])
+        except orjson.JSONDecodeError:
+            self._frame_overhead = len(first)
+            return
+        self.response_id = str(chunk.get("id") or "")[:128]
+        self._frame_overhead = len(first) - _content_size(chunk)
+        if b'"role":"assistant"' in first:  # only the first frame names it
+            self._frame_overhead -= len(b'"role":"assistant",')
+
+    def _slowly(self, data: bytes) -> bytes:
+        # What was held back has been searched, but for a frame end cut by the read.
+        searched = max(0, len(self._tail) - 3)
+        data = self._tail + data
+        out = []
+        start = 0
+        for end in FRAME_END.finditer(data, searched):
+            if passed := self._frame(data[start : end.start()]):
+                out.append(passed)
+            start = end.end()
+        self._tail = data[start:]
+        if len(self._tail) > LONGEST_FRAME:
+            raise FrameTooLong
+        return b"".join(out)
+
+    def _frame(self, frame: bytes) -> bytes:
+        """One frame without its end; what goes on of it, normalised."""
+        if self.done or not frame.strip():
+            return b""
+        lines = frame.splitlines()
+        parts = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+        if not parts:
+            # Comments keep connections alive; other fields mean nothing in this protocol.
+            return frame + b"\n\n" if frame.startswith(b":") else b""
+        text = b"\n".join(parts)
+        if text.strip() == b"[DONE]":
+            self.done = True
+            return b""
+        try:
+            chunk = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            chunk = None
+        if not isinstance(chunk, dict):
+            self.malformed += 1
+            logger.warning("The gateway sent a frame that is no JSON object, left out")
+            return b""
+        return self._chunk(chunk, text)
+
+    def _chunk(self, chunk: dict[str, Any], text: bytes) -> bytes:
+        if chunk.get("error"):
+            error = chunk["error"]
+            self.error = error if isinstance(error, dict) else {"message": str(error)}
+            return b""
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            self.usage = usage
+            if not self._keeps_usage:
+                if not chunk.get("choices"):
+                    return b""
+                del chunk["usage"]
+                text = orjson.dumps(chunk)
+        if b"\n" in text:
+            text = orjson.dumps(chunk)
+        passed = b"data: " + text + b"\n\n"
+        self._count(passed, 1)
+        return passed
+
+
+def _content_size(chunk: dict[str, Any]) -> int:
+    size = 0
+    for choice in chunk.get("choices") or ():
+        delta = choice.get("delta") if isinstance(choice, dict) else None
+        content = delta.get("content") if isinstance(delta, dict) else None
+        if isinstance(content, str):
+            size += len(orjson.dumps(content)) - 2
+    return size

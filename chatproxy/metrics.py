@@ -1,0 +1,66 @@
+"""Prometheus metrics of the chat path. All but two are counted by the ledger's thread, in batches,
+from the very records that it writes: the hot path pays nothing, and metrics and ledger agree."""
+
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+FIRST_BYTE_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
+
+REQUESTS = Counter(
+    "tesslate_chat_requests", "Chat requests by how they ended.", ["model", "plan", "outcome"]
+)
+ERRORS = Counter("tesslate_chat_errors", "Chat requests that ended in an error.", ["model", "code"])
+DURATION = Histogram(
+    "tesslate_chat_duration_seconds", "From arrival to end.", ["model"], buckets=SECONDS
+)
+FIRST_BYTE = Histogram(
+    "tesslate_chat_first_byte_seconds",
+    "From arrival to the first byte of the answer.",
+    ["model"],
+    buckets=FIRST_BYTE_SECONDS,
+)
+TOKENS = Counter("tesslate_chat_tokens", "Tokens, by direction.", ["model", "direction"])
+COST = Counter("tesslate_chat_cost_dollars", "Cost at the gateway.", ["model"])
+UNPRICED = Counter(
+    "tesslate_chat_unpriced_requests",
+    "Answered requests that the gateway put no price on.",
+    ["model"],
+)
+UNAUTHENTICATED = Counter(
+    "tesslate_chat_unauthenticated_requests", "Requests without a valid credential (not recorded)."
+)
+RETRIES = Counter("tesslate_chat_retries", "Attempts at the gateway beyond the first.")
+PROMPT_FAULTS = Counter(
+    "tesslate_chat_prompt_faults", "Requests sent without prompts: they failed."
+)
+ACTIVE = Gauge("tesslate_chat_active_streams", "Requests under way.", multiprocess_mode="livesum")
+LEDGER_QUEUE = Gauge(
+    "tesslate_chat_ledger_queue", "Records not yet written.", multiprocess_mode="livesum"
+)
+LEDGER_SPILLED = Counter(
+    "tesslate_chat_ledger_spilled", "Records put on disk because the database did not take them."
+)
+LEDGER_REJECTED = Counter(
+    "tesslate_chat_ledger_rejected", "Records that the database will never take."
+)
+
+
+def count(record: dict[str, Any]) -> None:
+    """One finished request."""
+    # A name that is no model of ours could be anything: it must not become a label.
+    model = record["model"] if record["error_code"] != "model_not_found" else "unknown"
+    REQUESTS.labels(model, record["plan_code"], record["outcome"]).inc()
+    DURATION.labels(model).observe(record["duration_ms"] / 1000)
+    if record["error_code"]:
+        ERRORS.labels(model, record["error_code"]).inc()
+    if record["ttfb_ms"] is not None:
+        FIRST_BYTE.labels(model).observe(record["ttfb_ms"] / 1000)
+    if record["prompt_tokens"] or record["completion_tokens"]:
+        TOKENS.labels(model, "prompt").inc(record["prompt_tokens"])
+        TOKENS.labels(model, "completion").inc(record["completion_tokens"])
+        if record["cost"] is None:
+            UNPRICED.labels(model).inc()
+        else:
+            COST.labels(model).inc(float(record["cost"]))
