@@ -15,6 +15,11 @@ ENVIRONMENT := .venv/.synced
 
 export DATA_DIR
 export UV_PYTHON_DOWNLOADS := never
+# Where the system has certificates of its own (a company proxy's among them), trust them as pip does.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),)
+UV_SYSTEM_CERTS ?= true
+export UV_SYSTEM_CERTS
+endif
 # Without its bytecode cache every Python process here starts several seconds later.
 unexport PYTHONDONTWRITEBYTECODE
 

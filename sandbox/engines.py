@@ -94,6 +94,7 @@ class Postgres:
             "max_connections": 200,
             "timezone": "UTC",
             "log_line_prefix": "",
+            "log_checkpoints": "off",
         }
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -200,6 +201,7 @@ class Valkey:
             "databases": VALKEY_DATABASES,
             "requirepass": self.password,
             "save": '""',
+            "loglevel": "warning",
             "appendonly": "yes" if self.durable else "no",
         }
         # In a file and not on the command line, where every user of the machine could read it.
