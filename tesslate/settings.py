@@ -1,9 +1,17 @@
 """All settings, read from the environment. Every variable is described in .env.example."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
+import django_stubs_ext
+
 from tesslate.lib.env import BadSetting, Environment, fernet_key_problem
+from tesslate.schedule import BEAT_SCHEDULE
+from tesslate.staffroom.navigation import unfold_settings
+
+# Lets annotations such as ModelAdmin[User] and QuerySet[Plan] stand at run time.
+django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -18,6 +26,16 @@ PUBLIC_URL = env.url("PUBLIC_URL", local_default="http://127.0.0.1:8000")
 ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", local_default="127.0.0.1,localhost,[::1]")
 CORS_ALLOWED_ORIGINS = env.items("CORS_ALLOWED_ORIGINS", default="")
 CORS_ALLOW_CREDENTIALS = True
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "x-csrftoken",
+    "x-requested-with",
+    "x-request-id",
+]
+CORS_EXPOSE_HEADERS = ["x-request-id", "retry-after", "idempotent-replayed"]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL, *CORS_ALLOWED_ORIGINS]
 
 # Databases and queues
@@ -59,6 +77,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = BEAT_SCHEDULE
 
 # Encryption at rest: the first key encrypts, all of them decrypt.
 
@@ -134,14 +153,16 @@ if os.environ.get("FIREBASE_AUTH_EMULATOR_HOST"):
 
 INSTALLED_APPS = [
     "tesslate.apps.TesslateConfig",
-    "unfold",
-    "django.contrib.admin",
+    # Not its default configuration, which would put its own site in the place of ours.
+    "unfold.apps.BasicAppConfig",
+    "tesslate.staffroom.apps.StaffAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "django.contrib.humanize",
     "corsheaders",
     "rest_framework",
     "drf_spectacular",
@@ -150,8 +171,14 @@ INSTALLED_APPS = [
     "plans",
     "llmkeys",
     "chatproxy",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
+    "tesslate.staffroom.apps.StaffroomConfig",
 ]
 MIDDLEWARE = [
+    "tesslate.requests.request_log",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -159,9 +186,11 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "tesslate.csp.PolicyByPath",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "tesslate.urls"
 ASGI_APPLICATION = "tesslate.asgi.application"
@@ -181,7 +210,11 @@ TEMPLATES = [
     }
 ]
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+LOGIN_URL = "/sign-in"
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -194,7 +227,8 @@ AUTH_PASSWORD_VALIDATORS = [
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
-STATIC_URL = "static/"
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -206,13 +240,17 @@ STORAGES = {
         )
     },
 }
+# Locally assets come from where they are; on a server from what collectstatic gathered.
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 
-SESSION_COOKIE_NAME = "tesslate_session"
+# Cookies know hosts, not ports: two copies on one machine tell theirs apart by this.
+COOKIE_SUFFIX = env.text("COOKIE_SUFFIX", default="")
+SESSION_COOKIE_NAME = f"tesslate_session{COOKIE_SUFFIX}"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = env.text("COOKIE_SAMESITE", default="Lax")
-CSRF_COOKIE_NAME = "tesslate_csrf"
+CSRF_COOKIE_NAME = f"tesslate_csrf{COOKIE_SUFFIX}"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", default=not DEBUG)
 # Probes and scrapers inside the private network speak plain HTTP.
@@ -221,19 +259,37 @@ SECURE_HSTS_SECONDS = 0 if DEBUG else 365 * 24 * 3600
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not DEBUG
 SECURE_REFERRER_POLICY = "strict-origin-when-cross-origin"
 X_FRAME_OPTIONS = "DENY"
+# tesslate.csp relaxes this for the admin and the API's page.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
         "img-src": ["'self'", "data:"],
         "connect-src": ["'self'", FIREBASE_AUTH_URL, FIREBASE_TOKEN_URL],
-        # Unfold's Alpine evaluates expressions and its components carry style attributes.
-        "script-src": ["'self'", "'unsafe-eval'"],
-        "style-src": ["'self'", "'unsafe-inline'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
         "frame-ancestors": ["'none'"],
         "base-uri": ["'self'"],
         "form-action": ["'self'"],
     }
 }
+
+# Staff
+
+STAFF_TWO_FACTOR_REQUIRED = env.boolean("STAFF_TWO_FACTOR_REQUIRED", default=not DEBUG)
+OTP_TOTP_ISSUER = "Tesslate staff"
+# Five wrong passwords for one name from one address close that door for a while.
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+# Customers sign in at Firebase, which has limits of its own.
+AXES_ONLY_ADMIN_SITE = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_LOCKOUT_TEMPLATE = "staffroom/locked_out.html"
+AXES_CLIENT_IP_CALLABLE = "tesslate.staffroom.addresses.client_address"
+ENVIRONMENT = env.text("ENVIRONMENT", default="local" if DEBUG else "production")
+UNFOLD = unfold_settings(environment=ENVIRONMENT)
 
 # API
 
@@ -274,6 +330,11 @@ CHAT_CONNECT_TIMEOUT_SECONDS = env.integer("CHAT_CONNECT_TIMEOUT_SECONDS", defau
 CHAT_TIMEOUT_SECONDS = env.integer("CHAT_TIMEOUT_SECONDS", default=600, minimum=1)
 CHAT_DRAIN_SECONDS = env.integer("CHAT_DRAIN_SECONDS", default=30)
 CHAT_CACHE_SECONDS = env.integer("CHAT_CACHE_SECONDS", default=10)
+CHAT_KEEPALIVE_SECONDS = env.integer("CHAT_KEEPALIVE_SECONDS", default=15, minimum=1)
+CHAT_WRITE_TIMEOUT_SECONDS = env.integer("CHAT_WRITE_TIMEOUT_SECONDS", default=30, minimum=1)
+CHAT_SPILL_DIR = env.text(
+    "CHAT_SPILL_DIR", default=str(BASE_DIR / os.environ.get("DATA_DIR", ".local") / "chat-spill")
+)
 
 # Operations
 
@@ -287,7 +348,6 @@ if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"redact": {"()": "tesslate.logs.RedactSecrets"}},
     "formatters": {
         "text": {"()": "tesslate.logs.TextFormatter"},
         "json": {"()": "tesslate.logs.JsonFormatter"},
@@ -295,7 +355,6 @@ LOGGING = {
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "filters": ["redact"],
             "formatter": LOG_FORMAT,
         }
     },
