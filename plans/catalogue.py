@@ -9,7 +9,7 @@ from accounts.audit import record_act
 from plans import stripe_client
 from plans.entitlements import refresh_entitlements, users_of
 from plans.inbox_states import reopen
-from plans.models import BillingProblem, CurrentEntitlement, Plan, Price, Subscription
+from plans.models import BillingProblem, CurrentEntitlement, GatewayModel, Plan, Price, Subscription
 from plans.problems import open_problem, resolve_problem
 from plans.signals import plan_changed
 from tesslate.lib.cause import Cause
@@ -35,6 +35,13 @@ def announce_plan_edit(*, plan: Plan, changed: list[str], cause: Cause) -> None:
         decide_again(plan=None)
     elif {"grace_days", "grace_limit_percent"} & set(changed):
         decide_again(plan=plan)
+
+
+@transaction.atomic
+def announce_model_edit(*, model: GatewayModel, cause: Cause) -> None:
+    """After a model was saved (disabled, enabled): every plan that includes it has changed."""
+    for plan in model.plans.all():
+        plan_changed.send(sender=Plan, plan=plan, cause=cause)
 
 
 def decide_again(*, plan: Plan | None, at: datetime | None = None) -> int:

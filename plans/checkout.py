@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts.models import Organization, User
 from plans import stripe_client
 from plans.access import is_live
-from plans.customers import Payer, customer_for, forget_deleted
+from plans.customers import Payer, customer_for, existing_customer, forget_deleted
 from plans.errors import (
     AlreadySubscribed,
     BillingRefused,
@@ -80,9 +80,7 @@ def open_checkout(
 def open_portal(*, user: User, organization_id: int | None = None) -> str:
     """The address of Stripe's portal for this payer. Raises NothingToManage before a purchase."""
     payer = payer_for(user, organization_id)
-    customer = Customer.objects.filter(
-        user_id=payer.user_id, organization_id=payer.organization_id
-    ).first()
+    customer = existing_customer(payer)
     if customer is None or customer.stripe_customer_id is None:
         raise NothingToManage
     with _told_to_callers():

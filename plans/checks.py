@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connection
 
 from plans.gateway_config import CannotRead, model_names
 
@@ -37,6 +38,8 @@ def gateway_serves_plans(
         return []
     from plans.models import GatewayModel
 
+    if GatewayModel._meta.db_table not in connection.introspection.table_names():
+        return []  # the first `migrate`
     path = Path(settings.LITELLM_CONFIG_PATH)
     try:
         served = model_names(path)

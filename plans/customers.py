@@ -157,6 +157,14 @@ def link(payer: Payer, stripe_customer_id: str, *, cause: Cause) -> Customer | N
     return customer
 
 
+def existing_customer(payer: Payer) -> Customer | None:
+    """The payer's row, if they ever came near a purchase."""
+    if payer.user_id is not None:
+        return Customer.objects.filter(user_id=payer.user_id).first()
+    assert payer.organization_id is not None
+    return Customer.objects.filter(organization_id=payer.organization_id).first()
+
+
 def customer_for(payer: Payer) -> Customer | None:
     """The payer's locked Customer row, made on first need; None for nobody or a closed account."""
     if payer.user_id is not None:
@@ -164,6 +172,7 @@ def customer_for(payer: Payer) -> Customer | None:
             return None
         row, _ = Customer.objects.get_or_create(user_id=payer.user_id)
     else:
+        assert payer.organization_id is not None
         if not Organization.objects.filter(pk=payer.organization_id).exists():
             return None
         row, _ = Customer.objects.get_or_create(organization_id=payer.organization_id)

@@ -94,6 +94,7 @@ def users_of(customer: Customer) -> list[int]:
     """Everyone whose entitlement follows from this customer's subscriptions."""
     if customer.user_id is not None:
         return [customer.user_id]
+    assert customer.organization_id is not None
     return list(
         Membership.objects.filter(organization_id=customer.organization_id).values_list(
             "user_id", flat=True

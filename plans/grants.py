@@ -79,6 +79,7 @@ def revoke_grant(*, grant: PlanGrant, reason: str, cause: Cause) -> bool:
 def receivers(grant: PlanGrant) -> list[int]:
     if grant.user_id is not None:
         return [grant.user_id]
+    assert grant.organization_id is not None
     return list(
         Membership.objects.filter(organization_id=grant.organization_id).values_list(
             "user_id", flat=True

@@ -86,6 +86,7 @@ def recipients_of(customer: Customer) -> list[str]:
     """The user, or the organization's owners; nobody for a closed account."""
     if customer.user is not None:
         return [customer.user.email] if customer.user.deleted_at is None else []
+    assert customer.organization_id is not None
     return list(
         Membership.objects.filter(
             organization_id=customer.organization_id,

@@ -9,6 +9,7 @@ from django.core.cache import cache
 from accounts.models import User
 from plans.access import MEANINGS
 from plans.checkout import payer_for
+from plans.customers import existing_customer
 from plans.errors import StripeError
 from plans.models import Checkout, CurrentEntitlement, Customer, GatewayModel, Plan, Price
 from plans.models import Subscription as Row
@@ -35,9 +36,7 @@ def billing_of(
 ) -> Billing:
     """What the account page shows. ``session_id`` is the checkout that the payer returns from."""
     payer = payer_for(user, organization_id)
-    customer = Customer.objects.filter(
-        user_id=payer.user_id, organization_id=payer.organization_id
-    ).first()
+    customer = existing_customer(payer)
     checkout = None if customer is None else _checkout_state(customer, session_id, user)
     row = None if customer is None else _shown_subscription(customer)
     entitlement = current_entitlement(user)

@@ -74,7 +74,7 @@ def _plan_steps(plan: Plan, products: dict[str, Json], cause: Cause) -> Iterator
 
 
 def _product_steps(plan: Plan, product: Json | None, cause: Cause) -> Iterator[Step]:
-    wanted = {
+    wanted: Json = {
         "name": plan.name,
         "description": plan.description or plan.name,
         "active": plan.archived_at is None,

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from django.db import transaction
 
 from plans.models import GatewayModel, Plan, Price
+from plans.signals import plan_changed
+from tesslate.lib.cause import Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +153,4 @@ def _make_plan(seed: SeedPlan, *, is_default: bool) -> None:
             currency="usd",
             lookup_key=f"{seed.code}_{interval}",
         )
+    plan_changed.send(sender=Plan, plan=plan, cause=Cause.system("seed_plans"))

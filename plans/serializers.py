@@ -95,7 +95,7 @@ class SubscriptionOut(serializers.Serializer[Any]):
 class BillingOut(serializers.Serializer[Any]):
     organization = serializers.IntegerField(allow_null=True)
     plan = PlanNameOut(help_text="What the caller has now, from whatever source.")
-    source = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
     subscription = SubscriptionOut(allow_null=True)
     checkout = serializers.ChoiceField(
         choices=[

@@ -1,5 +1,7 @@
 """Stripe's events, stored before anything is made of them."""
 
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -46,6 +48,7 @@ class StripeEvent(models.Model):
     class Meta:
         ordering = ["-received_at", "-id"]
         verbose_name = "Stripe event"
+        permissions = [("view_personal_data", "Can see personal data in events")]
         indexes = [
             models.Index(
                 fields=["next_attempt_at"],
@@ -55,6 +58,9 @@ class StripeEvent(models.Model):
             models.Index(fields=["-received_at"], name="stripe_event_newest"),
             models.Index(fields=["state", "-received_at"], name="stripe_event_by_state"),
         ]
+
+    # What a page may show of the payload, set for the person who looks.
+    shown_payload: Any = None
 
     def __str__(self) -> str:
         return f"{self.type} {self.event_id}"
