@@ -1,0 +1,1 @@
+"""How money and time move: prices, discounts, invoices, payments, subscriptions, schedules."""
