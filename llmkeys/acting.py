@@ -119,8 +119,7 @@ def _act(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
     else:
         _update(client, work, result)
     if any(takes_access_away(work.desired, state) for state in before):
-        result.probe_for = expectation(work.desired, work.models)
-        result.obeyed = _probe_quietly(client, work, result.probe_for)
+        _prove(client, work, result)
 
 
 def _remove(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
@@ -241,13 +240,18 @@ def obeys(client: LiteLLMClient, secret: str, wanted: State, times: int) -> bool
     return all(meets(client.probe(secret), wanted) for _ in range(times))
 
 
-def _probe_quietly(client: LiteLLMClient, work: KeyWork, wanted: State) -> bool:
-    """A probe that cannot be made proves nothing; it will be made again."""
+def _prove(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
+    """Probe at once. A probe that cannot be made proves nothing; it will be made again."""
+    secret = work.secret()
+    if not secret:
+        # Erased when the gateway had forgotten the key; nobody can try it any more.
+        return
+    result.probe_for = expectation(work.desired, work.models)
     try:
         _check_time(work)
-        return obeys(client, work.secret(), wanted, work.probes)
+        result.obeyed = obeys(client, secret, result.probe_for, work.probes)
     except LiteLLMUnavailable:
-        return False
+        result.obeyed = False
 
 
 def summary(result: KeyResult) -> dict[str, Any]:

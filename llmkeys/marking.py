@@ -60,18 +60,18 @@ def mark_plans(plan_ids: Collection[int], *, cause: Cause) -> None:
         .values_list("pk", flat=True)
     )
     PlanAtGateway.objects.filter(pk__in=ids).update(**behind(cause))
-    transaction.on_commit(partial(_send, "sync_plans", ids), robust=True)
+    transaction.on_commit(partial(send, "sync_plans", ids), robust=True)
 
 
 def wake(key_ids: list[int]) -> None:
     """Have a worker look at these keys as soon as the transaction commits."""
     if len(key_ids) <= MANY:
-        transaction.on_commit(partial(_send, "sync_keys", key_ids), robust=True)
+        transaction.on_commit(partial(send, "sync_keys", key_ids), robust=True)
     else:
-        transaction.on_commit(partial(_send, "drain"), robust=True)
+        transaction.on_commit(partial(send, "drain"), robust=True)
 
 
-def _send(task: str, *args: Any) -> None:
+def send(task: str, *args: Any) -> None:
     """Publish a wake-up. A broker that is down is no reason to fail: the sweep finds the work."""
     from llmkeys import tasks
 

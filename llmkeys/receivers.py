@@ -8,9 +8,8 @@ from django.dispatch import receiver
 
 from accounts.models import User
 from accounts.signals import accounts_changed
-from llmkeys import marking, provisioning, services
-from llmkeys.desired import plan_key_fields
-from llmkeys.models import PlanAtGateway, VirtualKey
+from llmkeys import marking, provisioning, rollouts, services
+from llmkeys.models import VirtualKey
 from plans.models import CurrentEntitlement, Plan
 from plans.signals import entitlements_changed, plan_changed
 from tesslate.lib.cause import Cause
@@ -43,11 +42,13 @@ def follow_plan(plan: Plan, cause: Cause, **kwargs: Any) -> None:
     the edit is about something that each of them carries."""
     provisioning.ensure_plans([plan])
     marking.mark_plans([plan.pk], cause=cause)
-    fields = plan_key_fields(plan)
-    keys = VirtualKey.objects.filter(user__current_entitlement__plan=plan, removed_at=None)
-    if not PlanAtGateway.objects.filter(plan=plan, key_fields=fields).exists():
-        PlanAtGateway.objects.filter(plan=plan).update(key_fields=fields)
-    else:
-        # Users with only a share of the plan's rates have them written into their own keys.
-        keys = keys.filter(user__current_entitlement__limit_percent__lt=100)
-    marking.mark_keys(keys, cause=cause)
+    rollouts.follow_edit(plan=plan, cause=cause)
+    # Users with only a share of the plan's rates have them written into their own keys.
+    marking.mark_keys(
+        VirtualKey.objects.filter(
+            user__current_entitlement__plan=plan,
+            user__current_entitlement__limit_percent__lt=100,
+            removed_at=None,
+        ),
+        cause=cause,
+    )

@@ -207,7 +207,7 @@ class _Secret:
         self._ciphertext = ciphertext
 
     def __call__(self) -> str:
-        return decrypt(self._ciphertext)
+        return decrypt(self._ciphertext) if self._ciphertext else ""
 
     def __repr__(self) -> str:
         return "<secret>"

@@ -3,7 +3,17 @@ without harm: ``sweep`` finds the same work in the database."""
 
 from celery import shared_task
 
-from llmkeys import breaker, gateway, probes, reconcile, shared_objects, upkeep
+from llmkeys import (
+    audit,
+    breaker,
+    gateway,
+    probes,
+    reconcile,
+    rollouts,
+    shared_objects,
+    switches,
+    upkeep,
+)
 
 
 @shared_task(queue="default")
@@ -21,6 +31,18 @@ def drain() -> None:
     reconcile.drain()
 
 
+@shared_task(queue="bulk")
+def advance_rollouts() -> None:
+    """Begins anew as long as there is more to do, so that other work gets its turn between."""
+    if rollouts.advance_all():
+        advance_rollouts.delay()
+
+
+@shared_task(queue="bulk")
+def audit_keys() -> None:
+    audit.run_audit()
+
+
 @shared_task(queue="default", expires=5)
 def sweep() -> None:
     """Every few seconds: whatever is behind, due or to be proved."""
@@ -29,3 +51,4 @@ def sweep() -> None:
         shared_objects.sync_plans()
         reconcile.drain(seconds=20)
         probes.probe_due()
+        switches.prove_due()

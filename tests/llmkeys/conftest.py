@@ -34,7 +34,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
             transport=transport,
         )
     )
-    monkeypatch.setattr(marking, "_send", lambda *args: None)
+    monkeypatch.setattr(marking, "send", lambda *args: None)
     yield transport
     gateway.use(None)
 

@@ -1,0 +1,303 @@
+"""Walk through everything that the gateway holds and compare it with what it should hold.
+
+Reads page by page and keeps no page, so that a million keys take no more memory than a hundred.
+Concludes nothing from what it did not see: a key counts as missing only after a complete walk, and
+after having been asked for by name. Keys that are not ours are counted and never touched.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from llmkeys import desired, gateway, marking, shared_objects
+from llmkeys.litellm_client import Json, KeyPage, LiteLLMClient
+from llmkeys.litellm_errors import LiteLLMError
+from llmkeys.models import AuditFinding, AuditRun, PlanAtGateway, VirtualKey
+from llmkeys.spec import State, differences, last_used, observe_key, spend_of
+from tesslate.lib.cause import Cause
+
+logger = logging.getLogger(__name__)
+
+CAUSE = Cause.system("audit")
+# An interrupted walk may be taken up again for so long; later it starts afresh.
+RESUMABLE_FOR = timedelta(hours=1)
+KEPT_RUNS = 100
+# Foreign keys are listed only as examples.
+EXAMPLES = 20
+
+Progress = Callable[[int, int], None]
+
+
+class Kind(StrEnum):
+    """What a key at the gateway, or a key of ours, turns out to be."""
+
+    IN_STEP = "in step"
+    # Being worked on at this moment: nothing to say about it.
+    MOVING = "moving"
+    DRIFTED = "drifted"
+    MISSING = "missing"
+    # Ours and retired, and yet there.
+    UNWANTED = "unwanted"
+    # A second key under the name of one of ours.
+    DUPLICATE = "duplicate"
+    # Marked as ours, and yet we know nothing of it.
+    ORPHAN = "orphan"
+    FOREIGN = "foreign"
+
+
+@dataclass(slots=True)
+class Walk:
+    """What has been found so far."""
+
+    run: AuditRun
+    client: LiteLLMClient
+    repair: bool
+    counts: Counter[str] = field(default_factory=Counter)
+    findings: list[AuditFinding] = field(default_factory=list)
+
+    def add(self, kind: Kind, **details: Any) -> None:
+        self.findings.append(AuditFinding(run=self.run, kind=kind.value, **details))
+
+    def save(self) -> None:
+        AuditFinding.objects.bulk_create(self.findings)
+        self.findings = []
+        AuditRun.objects.filter(pk=self.run.pk).update(
+            counts=dict(self.counts), next_page=self.run.next_page
+        )
+
+
+def run_audit(
+    *, repair: bool = True, progress: Progress | None = None, resume: bool = True
+) -> AuditRun:
+    """One audit. Repairs are left to the reconciler, which reads each key again before it writes.
+
+    An outage ends it as *interrupted*: what was not seen is unknown, not missing. The next one
+    goes on from there.
+    """
+    run = _run_to_resume(repair) if resume else None
+    run = run or AuditRun.objects.create(repairs=repair)
+    walk = Walk(run, gateway.client(), repair, Counter(run.counts))
+    try:
+        _audit_plans(walk)
+        _audit_pages(walk, progress)
+        _audit_unseen(walk)
+    except LiteLLMError as error:
+        walk.save()
+        _finish(run, AuditRun.State.INTERRUPTED, str(error))
+        return run
+    walk.save()
+    _finish(run, AuditRun.State.FINISHED, "")
+    if repair:
+        _give_stuck_keys_another_chance()
+    return run
+
+
+def _run_to_resume(repair: bool) -> AuditRun | None:
+    run = AuditRun.objects.filter(
+        state=AuditRun.State.INTERRUPTED,
+        repairs=repair,
+        started_at__gt=timezone.now() - RESUMABLE_FOR,
+    ).first()
+    if run is None or run != AuditRun.objects.first():
+        return None
+    run.state = AuditRun.State.RUNNING
+    run.save(update_fields=["state"])
+    return run
+
+
+def _finish(run: AuditRun, state: AuditRun.State, error: str) -> None:
+    run.refresh_from_db()
+    run.state, run.error, run.finished_at = state, error[:500], timezone.now()
+    run.save(update_fields=["state", "error", "finished_at"])
+    old = AuditRun.objects.order_by("-pk").values_list("pk", flat=True)[KEPT_RUNS:]
+    AuditRun.objects.filter(pk__in=list(old)).delete()
+
+
+# What plans share
+
+
+def _audit_plans(walk: Walk) -> None:
+    rows = {row.pk: row for row in PlanAtGateway.objects.filter(observed__isnull=False)}
+    switches = desired.switches_in_force()
+    for plan in shared_objects.with_models(rows):
+        row = rows[plan.pk]
+        wanted = desired.desired_plan(plan, switches)
+        found = shared_objects.look_at(walk.client, row.gateway_id)
+        if found == wanted or not row.is_in_step:
+            continue
+        fields = _fields(wanted, found or {})
+        kind = Kind.MISSING if found is None else Kind.DRIFTED
+        walk.counts[f"plan {kind.value}"] += 1
+        walk.add(kind, gateway_id=row.gateway_id, fields=fields, repaired=walk.repair)
+        if walk.repair:
+            marking.mark_plans([row.pk], cause=CAUSE)
+
+
+# Keys
+
+
+def pages(client: LiteLLMClient, first: int) -> Iterator[tuple[KeyPage, datetime]]:
+    """The gateway's keys from a page on, the next page being fetched while one is looked at."""
+    with ThreadPoolExecutor(1) as ahead:
+        number = first
+        asked_at = timezone.now()
+        coming = ahead.submit(client.list_keys, number)
+        while True:
+            page, fetched_at = coming.result(), asked_at
+            last = number >= page.total_pages
+            if not last:
+                number += 1
+                asked_at = timezone.now()
+                coming = ahead.submit(client.list_keys, number)
+            yield page, fetched_at
+            if last:
+                return
+
+
+def _audit_pages(walk: Walk, progress: Progress | None) -> None:
+    seen = 0
+    switches = desired.switches_in_force()
+    for page, asked_at in pages(walk.client, walk.run.next_page):
+        _audit_page(walk, page.rows, asked_at, switches)
+        walk.run.next_page = page.page + 1
+        seen += len(page.rows)
+        if progress is not None:
+            progress((page.page - 1) * 100 + len(page.rows), page.total_count)
+        if page.page % 20 == 0:
+            walk.save()
+            switches = desired.switches_in_force()
+
+
+def _audit_page(
+    walk: Walk, rows: Sequence[Json], asked_at: datetime, switches: desired.Switches
+) -> None:
+    by_hash = {
+        key.key_hash: key
+        for key in VirtualKey.objects.filter(
+            key_hash__in=[row["token"] for row in rows if "token" in row]
+        ).select_related("user__current_entitlement__plan__at_gateway")
+    }
+    drifted: list[int] = []
+    seen: list[int] = []
+    used: list[VirtualKey] = []
+    for row in rows:
+        key = by_hash.get(row.get("token", ""))
+        if key is None:
+            _classify_unknown(walk, row)
+            continue
+        found = observe_key(row)
+        kind, wanted = classify(key, found, asked_at, switches)
+        walk.counts[kind.value] += 1
+        seen.append(key.pk)
+        if _notice_use(key, row):
+            used.append(key)
+        if kind in (Kind.DRIFTED, Kind.UNWANTED):
+            fields = _fields(wanted, found) if wanted else {}
+            walk.add(kind, key=key, alias=key.alias, fields=fields, repaired=walk.repair)
+            drifted.append(key.pk)
+    VirtualKey.objects.filter(pk__in=seen).update(audited_at=timezone.now())
+    VirtualKey.objects.bulk_update(used, ["spend", "last_used_at", "spend_seen_at"])
+    if walk.repair and drifted:
+        _repair(VirtualKey.objects.filter(pk__in=drifted))
+
+
+def classify(
+    key: VirtualKey, found: State, asked_at: datetime, switches: desired.Switches
+) -> tuple[Kind, State | None]:
+    """What the gateway's row for one of our keys says, and what it should say."""
+    moving = (
+        not key.is_in_step
+        or key.lease_until is not None
+        or (key.synced_at is not None and key.synced_at >= asked_at)
+    )
+    if moving:
+        return Kind.MOVING, None
+    try:
+        wanted = desired.desired_key(key, switches)
+    except desired.NoEntitlement:
+        return Kind.MOVING, None
+    if wanted is None:
+        return Kind.UNWANTED, None
+    return (Kind.DRIFTED if differences(wanted, found) else Kind.IN_STEP), wanted
+
+
+def _classify_unknown(walk: Walk, row: Json) -> None:
+    """A key that we did not make, or one that we made and then lost sight of."""
+    alias, metadata = str(row.get("key_alias") or ""), row.get("metadata") or {}
+    token = str(row.get("token", ""))
+    if not is_marked_as_ours(alias, metadata):
+        walk.counts[Kind.FOREIGN.value] += 1
+        if walk.counts[Kind.FOREIGN.value] <= EXAMPLES:
+            walk.add(Kind.FOREIGN, gateway_id=token, alias=alias)
+        return
+    twin = VirtualKey.objects.filter(alias=alias).first() if alias else None
+    if twin is None:
+        walk.counts[Kind.ORPHAN.value] += 1
+        walk.add(Kind.ORPHAN, gateway_id=token, alias=alias)
+        return
+    walk.counts[Kind.DUPLICATE.value] += 1
+    gone = walk.repair and metadata.get("key") == twin.pk
+    if gone:
+        # It bears our key's own mark: a relic of ours under the same name, named by its hash.
+        walk.client.delete_key(token)
+    walk.add(Kind.DUPLICATE, key=twin, gateway_id=token, alias=alias, repaired=gone)
+
+
+def is_marked_as_ours(alias: str, metadata: State) -> bool:
+    prefix = settings.LITELLM_KEY_PREFIX
+    return bool(metadata.get("managed_by") == prefix and alias.startswith(f"{prefix}-"))
+
+
+def _notice_use(key: VirtualKey, row: Json) -> bool:
+    """Take over what the row tells of the key's use; whether that is news."""
+    spend, used = spend_of(row), last_used(row) or key.last_used_at
+    if spend == key.spend and used == key.last_used_at:
+        return False
+    key.spend, key.last_used_at, key.spend_seen_at = spend, used, timezone.now()
+    return True
+
+
+def _fields(wanted: State, found: State) -> dict[str, Any]:
+    return {name: [wanted[name], found.get(name)] for name in differences(wanted, found)}
+
+
+def _repair(keys: QuerySet[VirtualKey]) -> None:
+    marking.mark_keys(keys, cause=CAUSE, in_doubt=True, removed_at=None)
+
+
+# What the walk did not meet
+
+
+def _audit_unseen(walk: Walk) -> None:
+    """Ask by name for every key that should have been on some page and was on none: pages shift
+    while one reads them, so that alone says nothing."""
+    started = walk.run.started_at
+    unseen = VirtualKey.live.filter(
+        Q(audited_at=None) | Q(audited_at__lt=started),
+        observed__isnull=False,
+        observed_generation=F("generation"),
+        synced_at__lt=started,
+    )
+    missing = []
+    for key in unseen.order_by("pk").iterator(chunk_size=500):
+        if walk.client.get_key(key.key_hash) is None:
+            walk.counts[Kind.MISSING.value] += 1
+            walk.add(Kind.MISSING, key=key, alias=key.alias, repaired=walk.repair)
+            missing.append(key.pk)
+    if walk.repair and missing:
+        _repair(VirtualKey.objects.filter(pk__in=missing))
+
+
+def _give_stuck_keys_another_chance() -> None:
+    marking.mark_keys(VirtualKey.objects.filter(parked_at__isnull=False), cause=CAUSE)
+    stuck = PlanAtGateway.objects.filter(parked_at__isnull=False)
+    marking.mark_plans(list(stuck.values_list("pk", flat=True)), cause=CAUSE)
