@@ -1,0 +1,67 @@
+"""One id and one log line for each request."""
+
+import logging
+import time
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+from django.http import HttpRequest, HttpResponse
+from django.utils.decorators import sync_and_async_middleware
+
+from tesslate.lib.logcontext import log_fields, request_id_from
+
+logger = logging.getLogger(__name__)
+
+HEADER = "X-Request-ID"
+# Asked for every few seconds, of interest to nobody.
+QUIET_PREFIXES = ("/health", "/metrics", "/static/")
+
+
+@sync_and_async_middleware
+def request_log(get_response: Any) -> Any:
+    """Bind ``request_id`` to every log line of the request and send it back in the answer."""
+
+    def begin(request: HttpRequest) -> tuple[str, float]:
+        return request_id_from(request.headers.get(HEADER)), time.perf_counter()
+
+    def finish(
+        request: HttpRequest, response: HttpResponse, request_id: str, begun: float
+    ) -> HttpResponse:
+        response[HEADER] = request_id
+        level = logging.DEBUG if request.path.startswith(QUIET_PREFIXES) else logging.INFO
+        logger.log(
+            level,
+            "%s %s %s",
+            request.method,
+            request.path,
+            response.status_code,
+            extra={
+                "status": response.status_code,
+                "duration_ms": round((time.perf_counter() - begun) * 1000, 1),
+                "user_id": _user_id(request),
+            },
+        )
+        return response
+
+    if iscoroutinefunction(get_response):
+
+        async def async_middleware(request: HttpRequest) -> HttpResponse:
+            request_id, begun = begin(request)
+            with log_fields(request_id=request_id):
+                response = await get_response(request)
+                return finish(request, response, request_id, begun)
+
+        return async_middleware
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        request_id, begun = begin(request)
+        with log_fields(request_id=request_id):
+            return finish(request, get_response(request), request_id, begun)
+
+    return middleware
+
+
+def _user_id(request: HttpRequest) -> int | None:
+    """Who it was, if somebody already asked: finding out is not worth a query."""
+    user = request.__dict__.get("_cached_user")
+    return None if user is None else user.pk
