@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from tesslate import errorviews
+from tesslate import errorviews, health, metrics
 from tesslate.me import MeView
 
 urlpatterns = [
@@ -12,6 +12,10 @@ urlpatterns = [
     path("", include("plans.urls")),
     path("", include("llmkeys.urls")),
     path("", include("chatproxy.urls")),
+    path("health", health.health, name="health"),
+    path("health/live", health.live, name="health-live"),
+    path("health/ready", health.ready, name="health-ready"),
+    path("metrics", metrics.metrics, name="metrics"),
     path("api/me", MeView.as_view(), name="me"),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     # The split view keeps its script in a file of its own, which the CSP wants.

@@ -1,0 +1,119 @@
+"""GET /metrics: Prometheus figures of this process, or of all of them, and of the database.
+
+Apps define counters and histograms in their own metrics modules; those of several processes are
+added up through PROMETHEUS_MULTIPROC_DIR. What the database knows (backlogs, plans, drift) is read
+at scrape time and so is the same whichever process is asked.
+"""
+
+import hmac
+import ipaddress
+import os
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from accounts.models import User
+from llmkeys.models import GatewayState
+from plans.models import CurrentEntitlement
+from tesslate.backlogs import inbox_backlog, key_backlog
+
+
+class DatabaseFigures(Collector):
+    """Gauges out of the database, each from an indexed count."""
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._backlogs()
+        yield self._users_by_plan()
+        yield GaugeMetricFamily(
+            "tesslate_users_suspended",
+            "Users whose access to models is withdrawn.",
+            value=User.objects.filter(suspended_at__isnull=False, deleted_at=None).count(),
+        )
+        yield GaugeMetricFamily(
+            "tesslate_gateway_breaker_open",
+            "1 while workers leave the gateway alone because it fails.",
+            value=int(GatewayState.objects.filter(opened_at__isnull=False).exists()),
+        )
+
+    def _backlogs(self) -> Iterable[Metric]:
+        waiting = GaugeMetricFamily(
+            "tesslate_backlog", "Units of work that wait to be done.", labels=["work"]
+        )
+        oldest = GaugeMetricFamily(
+            "tesslate_backlog_oldest_seconds",
+            "How long the oldest of them has waited.",
+            labels=["work"],
+        )
+        stuck = GaugeMetricFamily(
+            "tesslate_backlog_stuck",
+            "Units that were given up and wait for a person.",
+            labels=["work"],
+        )
+        for name, backlog in (("inbox", inbox_backlog()), ("key_sync", key_backlog())):
+            waiting.add_metric([name], backlog.waiting)
+            oldest.add_metric([name], backlog.oldest_seconds)
+            stuck.add_metric([name], backlog.stuck)
+        return waiting, oldest, stuck
+
+    def _users_by_plan(self) -> Metric:
+        gauge = GaugeMetricFamily(
+            "tesslate_users",
+            "Users by plan and by where they have it from.",
+            labels=["plan", "source"],
+        )
+        rows = CurrentEntitlement.objects.values_list("plan__code", "source")
+        for code, source, users in rows.annotate(users=Count("pk")).order_by():
+            gauge.add_metric([code, source], users)
+        return gauge
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    if not _may_read(request):
+        raise PermissionDenied
+    return HttpResponse(
+        generate_latest(_process_figures()) + generate_latest(_database_figures()),
+        content_type=CONTENT_TYPE_LATEST,
+    )
+
+
+def _process_figures() -> CollectorRegistry:
+    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
+
+
+def _database_figures() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(DatabaseFigures())
+    return registry
+
+
+def _may_read(request: HttpRequest) -> bool:
+    """With METRICS_TOKEN set its bearer, otherwise whoever calls directly from a private network.
+
+    A request that came through a proxy is from anywhere, even though the proxy is not.
+    """
+    if settings.METRICS_TOKEN:
+        given = request.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(), f"Bearer {settings.METRICS_TOKEN}".encode())
+    if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
+        return False
+    try:
+        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    return address.is_private or address.is_loopback

@@ -1,0 +1,106 @@
+"""/metrics tells Prometheus, and nobody else."""
+
+import pytest
+from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
+
+from accounts.models import User
+from plans.selectors import current_entitlement
+from tests.tesslate.test_health import make_event
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("free_plan")]
+
+
+def figures(client: Client) -> dict[str, float]:
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    return {
+        sample.name + "".join(f",{k}={v}" for k, v in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(response.content.decode())
+        for sample in family.samples
+    }
+
+
+def test_backlogs_are_told_by_kind_of_work(client: Client):
+    make_event("evt_1")
+    make_event("evt_2", state="dead")
+
+    told = figures(client)
+
+    assert told["tesslate_backlog,work=inbox"] == 1
+    assert told["tesslate_backlog_stuck,work=inbox"] == 1
+    assert told["tesslate_backlog_oldest_seconds,work=inbox"] >= 0
+    assert told["tesslate_backlog,work=key_sync"] == 0
+
+
+def test_users_are_counted_by_plan_and_source(client: Client, user: User, stranger: User):
+    current_entitlement(user)
+    current_entitlement(stranger)
+
+    assert figures(client)["tesslate_users,plan=free,source=default"] == 2
+
+
+def test_counters_of_the_apps_are_there(client: Client):
+    assert "tesslate_webhooks_total" in client.get("/metrics").content.decode()
+
+
+def test_every_family_has_help_and_the_prefix(client: Client):
+    content = client.get("/metrics").content.decode()
+
+    for line in content.splitlines():
+        if line.startswith("# HELP"):
+            assert line.split()[2].startswith(("tesslate_", "python_", "process_"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "172.16.0.9", "192.168.1.1", "::1"])
+def test_private_network_may_read(client: Client, address):
+    assert client.get("/metrics", REMOTE_ADDR=address).status_code == 200
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860::1", "", "nonsense"])
+def test_everybody_else_may_not(client: Client, address):
+    assert client.get("/metrics", REMOTE_ADDR=address).status_code == 403
+
+
+def test_private_proxy_does_not_make_its_callers_private(client: Client):
+    response = client.get(
+        "/metrics", REMOTE_ADDR="10.0.0.1", headers={"X-Forwarded-For": "127.0.0.1"}
+    )
+
+    assert response.status_code == 403
+
+
+def test_with_a_token_only_its_bearer_may_read(client: Client, settings):
+    settings.METRICS_TOKEN = "a-token"
+
+    assert client.get("/metrics").status_code == 403
+    assert client.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 403
+    response = client.get(
+        "/metrics", REMOTE_ADDR="8.8.8.8", headers={"Authorization": "Bearer a-token"}
+    )
+    assert response.status_code == 200
+
+
+def test_several_processes_are_added_up(tmp_path):
+    """prometheus_client decides at import, so this needs processes of its own."""
+    import os
+    import subprocess
+    import sys
+
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    count = "from prometheus_client import Counter; Counter('tesslate_x', 'X').inc(2)"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", count], env=environment, check=True)
+    read = (
+        "import django; django.setup()\n"
+        "from tesslate.metrics import _process_figures, generate_latest\n"
+        "print(generate_latest(_process_figures()).decode())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", read],
+        env={**environment, "DJANGO_SETTINGS_MODULE": "tesslate.settings"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "tesslate_x_total 4.0" in done.stdout
