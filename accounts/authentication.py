@@ -1,5 +1,7 @@
 """How DRF views learn who is calling."""
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from rest_framework.authentication import (
     BaseAuthentication,
@@ -7,12 +9,14 @@ from rest_framework.authentication import (
     SessionAuthentication,
     get_authorization_header,
 )
+from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from accounts.errors import CsrfFailed
+from accounts.errors import CsrfFailed, TokenLacksScope
 from accounts.firebase import Identity, verify_id_token
-from accounts.models import User
+from accounts.models import ApiToken, User
 from accounts.signin import user_for_identity
+from accounts.tokens import find_token, is_api_token
 from tesslate.lib.errors import InvalidToken, NotAuthenticated
 
 
@@ -52,6 +56,35 @@ class CookieAuthentication(SessionAuthentication):
         check.process_request(request._request)
         if check.process_view(request._request, _no_response, (), {}) is not None:
             raise CsrfFailed
+
+
+class ApiTokenAuthentication(BaseAuthentication):
+    """``Authorization: Bearer tk-…``; ``request.auth`` is the ApiToken.
+
+    Views that accept these name them first, and say with ``needs_scope`` for what.
+    """
+
+    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+        value = bearer_token(get_authorization_header(request))
+        if value is None or not is_api_token(value):
+            return None
+        token = find_token(value)
+        return token.user, token
+
+    def authenticate_header(self, request: Request) -> str:
+        return NotAuthenticated.challenge
+
+
+def needs_scope(scope: str) -> type[BasePermission]:
+    """A DRF permission: an API token must have ``scope``; people who signed in may anyway."""
+
+    class NeedsScope(BasePermission):
+        def has_permission(self, request: Request, view: Any) -> bool:
+            if isinstance(request.auth, ApiToken) and scope not in request.auth.scopes:
+                raise TokenLacksScope
+            return True
+
+    return NeedsScope
 
 
 def _no_response(request: HttpRequest) -> HttpResponse:

@@ -1,6 +1,13 @@
 """What callers are told about accounts, one stable code per cause."""
 
-from tesslate.lib.errors import InvalidToken, NotAuthenticated, PermissionDenied
+from tesslate.lib.errors import (
+    ApiError,
+    Conflict,
+    InvalidToken,
+    NotAuthenticated,
+    NotFound,
+    PermissionDenied,
+)
 
 
 class TokenTooOld(NotAuthenticated):
@@ -48,3 +55,50 @@ class AccountDeleted(PermissionDenied):
 class StaffSignInElsewhere(PermissionDenied):
     code = "staff_sign_in_elsewhere"
     message = "Staff sign in at /admin/."
+
+
+class TokenLacksScope(PermissionDenied):
+    code = "token_lacks_scope"
+    message = "This API token was not made for that."
+
+
+class TooManyTokens(Conflict):
+    code = "too_many_tokens"
+    message = "You have as many API tokens as allowed. Revoke one first."
+
+
+class TooManyOrganizations(Conflict):
+    code = "too_many_organizations"
+    message = "You own as many organizations as allowed."
+
+
+class TooManyInvitations(Conflict):
+    code = "too_many_invitations"
+    message = "This organization has as many open invitations as allowed. Withdraw some first."
+
+
+class AlreadyMember(Conflict):
+    code = "already_member"
+    message = "This person is a member already."
+
+
+class LastOwner(Conflict):
+    code = "last_owner"
+    message = "An organization needs an owner: make somebody else one first."
+
+
+class InvitationNotFound(NotFound):
+    code = "invitation_not_found"
+    message = "This invitation does not exist, was withdrawn, or has been used."
+
+
+class InvitationExpired(ApiError):
+    status_code = 410
+    type = "invalid_request_error"
+    code = "invitation_expired"
+    message = "This invitation has expired. Ask for a new one."
+
+
+class InvitationForSomebodyElse(PermissionDenied):
+    code = "invitation_for_somebody_else"
+    message = "This invitation was sent to another e-mail address. Sign in with that one."

@@ -134,7 +134,12 @@ def cached_identity(token: str) -> Identity | None:
 
 def verifier() -> Verifier:
     """This process's verifier for the configured project."""
-    return _verifier(settings.FIREBASE_PROJECT_ID, settings.FIREBASE_CERTS_URL)
+    # Not for lru_cache alone: it lets simultaneous first callers build one each.
+    with _building:
+        return _verifier(settings.FIREBASE_PROJECT_ID, settings.FIREBASE_CERTS_URL)
+
+
+_building = threading.Lock()
 
 
 @lru_cache(maxsize=1)

@@ -33,3 +33,16 @@ class CookieScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
                 "CSRF token in `X-CSRFToken`."
             ),
         }
+
+
+class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "accounts.authentication.ApiTokenAuthentication"
+    name = "apiToken"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "tk-…",
+            "description": "A personal API token from `POST /api/tokens`, within its scopes.",
+        }

@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from accounts.audit import record_act
 from accounts.models import AuditEntry, User
+from accounts.organizations import leave_all
 from accounts.signals import accounts_changed
 from accounts.signin import user_for_identity
 from tesslate.lib.cause import Cause
@@ -69,12 +70,13 @@ def delete_account(*, user_id: int, cause: Cause, reason: str = "") -> bool:
     The row stays, since the ledger and the audit trail point at it, and keeps the Firebase uid (a
     pseudonym): a token that is still valid must not open a fresh account. Whoever returns does so
     with a new Firebase user. What Stripe and the gateway hold goes by the signal's receivers.
+    Raises LastOwner while others depend on them as the only owner of an organization.
     """
     user = User.objects.select_for_update().get(pk=user_id)
     if user.deleted_at is not None:
         return False
-    organization_ids = list(user.memberships.values_list("organization_id", flat=True))
-    user.memberships.all().delete()
+    organization_ids = leave_all(user=user, cause=cause)
+    user.api_tokens.filter(revoked_at=None).update(revoked_at=timezone.now())
     user.email = f"deleted-{user.pk}@deleted.invalid"
     user.display_name = ""
     user.suspension_reason = ""

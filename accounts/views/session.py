@@ -15,6 +15,7 @@ from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from accounts.authentication import CookieAuthentication
+from accounts.callers import caller
 from accounts.errors import StaffSignInElsewhere, TokenTooOld
 from accounts.firebase import verify_id_token
 from accounts.models import User
@@ -65,8 +66,7 @@ class SessionView(APIView):
 
     @extend_schema(operation_id="session_read", responses=Output)
     def get(self, request: Request) -> Response:
-        assert isinstance(request.user, User)
-        return self._answer(request, request.user)
+        return self._answer(request, caller(request))
 
     @extend_schema(operation_id="session_create", auth=[], request=Input, responses=Output)
     def post(self, request: Request) -> Response:
