@@ -9,7 +9,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import Membership, User
-from accounts.views import UserSerializer
+from accounts.views.session import UserSerializer
+from chatproxy.selectors import usage_in_period
+from llmkeys.selectors import key_state
 from plans.models import CurrentEntitlement, Plan
 from plans.selectors import current_entitlement
 
@@ -50,12 +52,33 @@ class EntitlementSerializer(serializers.ModelSerializer[CurrentEntitlement]):
         ]
 
 
+class KeySerializer(serializers.Serializer[Any]):
+    state = serializers.ChoiceField(
+        choices=["ready", "updating", "pending", "blocked", "none"],
+        help_text="`updating`: it works, and a change is on its way to the gateway.",
+    )
+    last_four = serializers.CharField(allow_null=True)
+    in_step = serializers.BooleanField()
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    """From the start of the entitlement's period until now."""
+
+    requests = serializers.IntegerField()
+    prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    total_tokens = serializers.IntegerField()
+    cost = serializers.DecimalField(max_digits=20, decimal_places=10, help_text="US dollars.")
+
+
 class MeView(APIView):
     class Output(serializers.Serializer[Any]):
         user = UserSerializer()
         suspended_at = serializers.DateTimeField(allow_null=True)
         organizations = MembershipSerializer(many=True)
         entitlement = EntitlementSerializer()
+        key = KeySerializer()
+        usage = UsageSerializer()
 
     @extend_schema(operation_id="me", responses=Output)
     def get(self, request: Request) -> Response:
@@ -70,4 +93,6 @@ def about(user: User) -> dict[str, Any]:
         "suspended_at": user.suspended_at,
         "organizations": user.memberships.select_related("organization").order_by("id"),
         "entitlement": entitlement,
+        "key": key_state(user),
+        "usage": usage_in_period(user, entitlement.period_start, entitlement.period_end),
     }
