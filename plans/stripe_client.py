@@ -108,6 +108,9 @@ class Stripe:
     def create_portal_session(self, *, idempotency_key: str, **fields: Any) -> Json:
         return self._post("/v1/billing_portal/sessions", idempotency_key, fields)
 
+    def webhook_endpoints(self) -> Iterator[Json]:
+        return self._pages("/v1/webhook_endpoints")
+
     # Catalogue
 
     def product(self, product_id: str) -> Json | None:

@@ -1,0 +1,315 @@
+"""What is wrong with this installation, and what to do about it.
+
+Each check returns what it found; a check that cannot be carried out is itself a finding. Used by
+``manage.py doctor``. Nothing here changes anything.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx
+from django.conf import settings
+from django.core.checks import WARNING as AT_LEAST_WARNING
+from django.core.checks import Tags, run_checks
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Count
+
+from llmkeys.gateway import client as gateway
+from llmkeys.models import AuditRun, VirtualKey
+from plans.gateway_config import CannotRead, model_names
+from plans.models import GatewayModel, Price, StripeEvent, Subscription
+from plans.stripe_client import connection as stripe_connection
+from tesslate.backlogs import inbox_backlog, key_backlog
+from tesslate.health import CHECKS
+from tesslate.lib.crypto import CannotDecrypt, decrypt
+
+OK, WARNING, FAILURE = "ok", "warning", "failure"
+# Tokens and signatures allow a few seconds; beyond this they start to be refused.
+TOLERABLE_SKEW_SECONDS = 5
+# The events without which a change of access would wait for the daily reconciliation.
+NEEDED_EVENTS = frozenset(
+    {
+        "checkout.session.completed",
+        "customer.deleted",
+        "customer.subscription.created",
+        "customer.subscription.deleted",
+        "customer.subscription.updated",
+        "invoice.paid",
+        "invoice.payment_failed",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One finding: ``state`` is ok, warning or failure; ``remedy`` says what to do, if anything."""
+
+    name: str
+    state: str
+    finding: str
+    remedy: str = ""
+
+
+def diagnose() -> Iterator[Diagnosis]:
+    """Every check in order, each bounded in time. Never raises."""
+    for name, check in CHECKUPS.items():
+        try:
+            state, finding, remedy = check()
+        except Exception as problem:  # noqa: BLE001 - a check that cannot run is a finding
+            # The class alone: messages may hold addresses with passwords.
+            state, finding = FAILURE, f"could not be checked: {type(problem).__name__}"
+            remedy = "Mend what is reported above first; the log has the details."
+        yield Diagnosis(name, state, finding, remedy)
+
+
+Result = tuple[str, str, str]
+
+
+def _neighbour(name: str, remedy: str) -> Callable[[], Result]:
+    def check() -> Result:
+        details = CHECKS[name]()
+        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in details.items())
+        return OK, told or "answers", ""
+
+    def checked() -> Result:
+        try:
+            return check()
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the neighbour is not well
+            return FAILURE, f"{type(problem).__name__}", remedy
+
+    return checked
+
+
+def _migrations() -> Result:
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if missing:
+        return FAILURE, f"{len(missing)} not applied", "manage.py migrate"
+    return OK, "all applied", ""
+
+
+def _master_keys() -> Result:
+    accepted = [gateway().accepts(key) for key in settings.LITELLM_MASTER_KEYS]
+    if not any(accepted):
+        return FAILURE, "the gateway refuses every one", "Set LITELLM_MASTER_KEYS to LiteLLM's own."
+    if not all(accepted):
+        position = accepted.index(False) + 1
+        return (
+            WARNING,
+            f"the gateway refuses number {position} of {len(accepted)}",
+            "Remove it from LITELLM_MASTER_KEYS once the rotation is over.",
+        )
+    return OK, f"{len(accepted)} accepted", ""
+
+
+def _models() -> Result:
+    planned = set(
+        GatewayModel.objects.filter(
+            plans__isnull=False, plans__archived_at=None, disabled_at=None
+        ).values_list("name", flat=True)
+    )
+    if not planned:
+        return FAILURE, "no plan has a model", "manage.py seed_plans, or edit the plans."
+    if missing := planned - gateway().model_names():
+        return (
+            FAILURE,
+            f"plans sell what the gateway does not serve: {', '.join(sorted(missing))}",
+            "Add them to litellm.config.yaml and restart LiteLLM, or take them out of the plans.",
+        )
+    try:
+        configured = model_names(Path(settings.LITELLM_CONFIG_PATH))
+    except CannotRead as problem:
+        return WARNING, str(problem), "Set LITELLM_CONFIG_PATH to LiteLLM's own file."
+    if missing := planned - configured:
+        return (
+            WARNING,
+            f"not in the file: {', '.join(sorted(missing))}",
+            "Bring the file up to date.",
+        )
+    return OK, f"{len(planned)} sold, all served", ""
+
+
+def _stripe_key() -> Result:
+    next(iter(stripe_connection().products()), None)
+    mode = "live" if settings.STRIPE_LIVEMODE else "test"
+    if mode == "test" and not settings.DEBUG:
+        return WARNING, "accepted, but it is a test key", "Use the live key on a server."
+    return OK, f"accepted, {mode} mode", ""
+
+
+def _webhook_endpoint() -> Result:
+    address = f"{settings.PUBLIC_URL}/webhooks/stripe"
+    endpoints = [
+        endpoint
+        for endpoint in stripe_connection().webhook_endpoints()
+        if endpoint.get("url") == address and endpoint.get("status") == "enabled"
+    ]
+    if not endpoints:
+        return (
+            WARNING if settings.DEBUG else FAILURE,
+            f"none at Stripe delivers to {address}",
+            "Create it in Stripe's dashboard and put its secret into STRIPE_WEBHOOK_SECRETS.",
+        )
+    enabled = {event for endpoint in endpoints for event in endpoint.get("enabled_events", [])}
+    if "*" not in enabled and (missing := NEEDED_EVENTS - enabled):
+        return (
+            FAILURE,
+            f"not sent: {', '.join(sorted(missing))}",
+            "Enable these events on the endpoint at Stripe.",
+        )
+    version = endpoints[0].get("api_version")
+    if version and version != settings.STRIPE_API_VERSION:
+        return (
+            WARNING,
+            f"sends API version {version}, written for {settings.STRIPE_API_VERSION}",
+            "Upgrade the endpoint's version at Stripe when convenient.",
+        )
+    return OK, f"delivers to {address}", ""
+
+
+def _prices() -> Result:
+    unmapped = (
+        Subscription.objects.filter(price=None, ended_at=None)
+        .values("stripe_price_id")
+        .annotate(count=Count("pk"))
+    )
+    if unmapped:
+        told = ", ".join(f"{row['stripe_price_id']} ({row['count']})" for row in unmapped)
+        return FAILURE, f"subscriptions to prices of no plan: {told}", "Map them in the admin."
+    unpublished = Price.objects.filter(archived_at=None, stripe_price_id=None).count()
+    if unpublished:
+        return WARNING, f"{unpublished} not at Stripe yet", "manage.py publish_plans --apply"
+    return OK, "every subscription's price belongs to a plan", ""
+
+
+def _clock() -> Result:
+    response = httpx.get(f"{settings.LITELLM_URL}/health/liveliness", timeout=5)
+    if "date" not in response.headers:
+        return WARNING, "the gateway tells no time to compare with", ""
+    theirs = parsedate_to_datetime(response.headers["date"])
+    skew = abs((datetime.now(UTC) - theirs).total_seconds())
+    if skew > TOLERABLE_SKEW_SECONDS:
+        return FAILURE, f"{skew:.0f} s apart from the gateway's", "Run NTP on both machines."
+    return OK, "agrees with the gateway's", ""
+
+
+def _encryption() -> Result:
+    # The oldest and the newest: between them lie all keys that were ever in use.
+    sample = {
+        key.pk: key
+        for order in ("pk", "-pk")
+        for key in VirtualKey.objects.exclude(secret="").order_by(order)[:20]
+    }
+    try:
+        for key in sample.values():
+            decrypt(key.secret)
+    except CannotDecrypt:
+        return (
+            FAILURE,
+            "stored virtual keys cannot be opened",
+            "Put the key that encrypted them back into ENCRYPTION_KEYS.",
+        )
+    return OK, f"{len(sample)} stored keys opened", ""
+
+
+def _inbox() -> Result:
+    backlog = inbox_backlog()
+    quarantined = StripeEvent.objects.filter(state=StripeEvent.State.QUARANTINED).count()
+    if backlog.stuck or quarantined:
+        return (
+            WARNING,
+            f"{backlog.stuck} dead, {quarantined} in quarantine",
+            "Look at them in the admin (Stripe events), mend the cause, replay.",
+        )
+    if backlog.oldest_seconds > 60:
+        return (
+            WARNING,
+            f"{backlog.waiting} waiting for {backlog.oldest_seconds:.0f} s",
+            "See worker.",
+        )
+    return OK, f"{backlog.waiting} waiting", ""
+
+
+def _keys() -> Result:
+    backlog = key_backlog()
+    if backlog.stuck:
+        return (
+            FAILURE,
+            f"{backlog.stuck} parked after repeated failure",
+            "The admin (Virtual keys) shows each error; resync when it is mended.",
+        )
+    if backlog.oldest_seconds > 60:
+        return (
+            WARNING,
+            f"{backlog.waiting} behind for {backlog.oldest_seconds:.0f} s",
+            "See worker.",
+        )
+    return OK, f"{backlog.waiting} behind", ""
+
+
+def _drift() -> Result:
+    run = AuditRun.objects.filter(finished_at__isnull=False).order_by("-pk").first()
+    if run is None:
+        return WARNING, "never audited", "manage.py audit_keys"
+    counts = {name: count for name, count in run.counts.items() if name != "in_step" and count}
+    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+    worrying = counts.keys() - {"foreign"}
+    return (
+        WARNING if worrying else OK,
+        f"{told} ({run.finished_at:%Y-%m-%d %H:%M})",
+        "manage.py audit_keys --repair" if worrying else "",
+    )
+
+
+def _deploy_settings() -> Result:
+    if settings.DEBUG:
+        return OK, "not checked: DEBUG is on, this is a local system", ""
+    problems = [
+        message
+        for message in run_checks(include_deployment_checks=True, tags=[Tags.security])
+        if message.level >= AT_LEAST_WARNING
+    ]
+    if problems:
+        return (
+            FAILURE,
+            "; ".join(str(problem.id) for problem in problems),
+            "manage.py check --deploy",
+        )
+    return OK, "as they should be on a server", ""
+
+
+def _uncommitted_schema() -> Result:
+    try:
+        call_command("makemigrations", check=True, dry_run=True, stdout=io.StringIO())
+    except SystemExit:
+        return FAILURE, "models differ from their migrations", "This build is broken: redeploy."
+    return OK, "models and migrations agree", ""
+
+
+CHECKUPS: dict[str, Callable[[], Result]] = {
+    "PostgreSQL": _neighbour("postgres", "Start it, or correct DATABASE_URL."),
+    "Migrations": _migrations,
+    "Schema": _uncommitted_schema,
+    "Redis": _neighbour("redis", "Start it, or correct REDIS_URL."),
+    "Worker": _neighbour("worker", "Start a Celery worker for the queues default and bulk."),
+    "Beat": _neighbour("beat", "Start celery beat; without it nothing planned happens."),
+    "Gateway": _neighbour("litellm", "Start LiteLLM with its database, or correct LITELLM_URL."),
+    "Master key": _master_keys,
+    "Models": _models,
+    "Clock": _clock,
+    "Stripe key": _stripe_key,
+    "Webhook endpoint": _webhook_endpoint,
+    "Prices": _prices,
+    "Stripe events": _inbox,
+    "Firebase": _neighbour("firebase", "Allow the way out to FIREBASE_CERTS_URL."),
+    "Encryption keys": _encryption,
+    "Key sync": _keys,
+    "Drift": _drift,
+    "Deploy settings": _deploy_settings,
+}
