@@ -1,6 +1,7 @@
 """One chat request from arrival to ledger entry: what is known of it, and what it comes to."""
 
 import os
+import random
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ class Exchange:
     """Filled in as the request goes on; ``record`` is called once, at its end."""
 
     client: str
-    id: uuid.UUID
+    id: str
+    public_id: str
     started_ms: int
     arrived: float = field(default_factory=time.monotonic)
     caller: Caller | None = None
@@ -55,10 +57,6 @@ class Exchange:
     decision: dict[str, Any] | None = None
     first_byte: float | None = None
     usage: Usage = field(default_factory=Usage)
-
-    @property
-    def public_id(self) -> str:
-        return f"req_{self.id.hex}"
 
     @property
     def is_over(self) -> bool:
@@ -90,7 +88,7 @@ class Exchange:
         ttfb = self.first_byte
         usage = self.usage
         return {
-            "id": str(self.id),
+            "id": self.id,
             "started_at": self.started_ms,
             "user_id": caller.user_id,
             "organization_id": caller.organization_id,
@@ -118,14 +116,20 @@ class Exchange:
         }
 
 
+# Ids need to be unique, not secret: a receipt is shown to its own user only.
+_random = random.Random(os.urandom(32))  # noqa: S311
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
+
+
 def new_exchange(client: str) -> Exchange:
     """With an id that sorts by time and carries it (UUIDv7, RFC 9562)."""
     now_ms = time.time_ns() // 1_000_000
-    random = int.from_bytes(os.urandom(10))
-    number = (now_ms << 80) | random
+    number = (now_ms << 80) | _random.getrandbits(80)
     number = (number & ~(0xF << 76)) | (0x7 << 76)
     number = (number & ~(0x3 << 62)) | (0x2 << 62)
-    return Exchange(client=client, id=uuid.UUID(int=number), started_ms=now_ms)
+    text = f"{number:032x}"
+    dashed = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return Exchange(client=client, id=dashed, public_id=f"req_{text}", started_ms=now_ms)
 
 
 def time_of(request_id: uuid.UUID) -> int:

@@ -15,6 +15,7 @@ import orjson
 logger = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
+SPECIAL = re.compile(rb'"usage"|\{"error"|\[DONE\]|\r')
 # A frame that does not end within this many bytes is no frame of ours.
 LONGEST_FRAME = 8 * 1024 * 1024
 # LiteLLM writes compact JSON; so do we when we look at what we wrote.
@@ -33,7 +34,6 @@ class Frames:
     """One stream. Feed what arrives, send on what comes out; the attributes tell what it was."""
 
     __slots__ = (
-        "_content_bytes",
         "_frame_overhead",
         "_keeps_usage",
         "_last",
@@ -52,8 +52,7 @@ class Frames:
         self._tail = b""
         # The latest frames passed on, for questions that only come up at the end.
         self._last = b""
-        self._content_bytes = 0
-        self._frame_overhead = -1
+        self._frame_overhead = 0
         self.frames = 0
         self.wire_bytes = 0
         self.malformed = 0
@@ -65,17 +64,16 @@ class Frames:
 
     def feed(self, data: bytes) -> bytes:
         """What of this, and of what was held back, goes to the client now: whole frames only."""
-        if (
-            not self._tail
-            and data.endswith(b"}\n\n")
-            and data.startswith(b'data: {"')
-            and b'"usage"' not in data
-            and b'{"error"' not in data
-            and b"\r" not in data
-            and (count := data.count(b"\n\n")) == data.count(b"}\n\ndata: {") + 1
-        ):
+        if self._tail:
+            return self._slowly(data)
+        if data.endswith(b"}\n\n") and data.find(b'"usage"') < 0 and (count := _plain(data)):
             self._count(data, count)
             return data
+        # Plain frames first and then the end, most often.
+        cut = data.rfind(b"\n\n", 0, _first_special(data)) + 2
+        if cut > 1 and (count := _plain(head := data[:cut])):
+            self._count(head, count)
+            return head + self._slowly(data[cut:])
         return self._slowly(data)
 
     @property
@@ -89,28 +87,29 @@ class Frames:
         Providers send one token a frame or several: so at least one for each frame with content,
         and at least what the bytes come to.
         """
-        frames = max(0, self.frames - 1)  # the first frame only names the role
-        return max(frames, -(-self._content_bytes // BYTES_PER_TOKEN)) if self.frames else 0
+        if not self.frames:
+            return 0
+        content = max(0, self.wire_bytes - self.frames * self._frame_overhead)
+        # The first frame only names the role.
+        return max(self.frames - 1, -(-content // BYTES_PER_TOKEN))
 
     def _count(self, data: bytes, count: int) -> None:
-        self._last = data
-        size = len(data)
-        self.wire_bytes += size
-        if self._frame_overhead < 0:
+        if not self.frames:
             self._learn(data)
+        self._last = data
+        self.wire_bytes += len(data)
         self.frames += count
-        self._content_bytes += max(0, size - count * self._frame_overhead)
 
     def _learn(self, data: bytes) -> None:
         """From the first frame: the answer's id, and how many bytes of a frame are not content."""
         first = data[: data.find(b"\n\n") + 2]
+        self._frame_overhead = len(first)
         try:
             chunk = orjson.loads(first[6:])
         except orjson.JSONDecodeError:
-            self._frame_overhead = len(first)
             return
         self.response_id = str(chunk.get("id") or "")[:128]
-        self._frame_overhead = len(first) - _content_size(chunk)
+        self._frame_overhead -= _content_size(chunk)
         if b'"role":"assistant"' in first:  # only the first frame names it
             self._frame_overhead -= len(b'"role":"assistant",')
 
@@ -170,6 +169,25 @@ class Frames:
         passed = b"data: " + text + b"\n\n"
         self._count(passed, 1)
         return passed
+
+
+def _plain(data: bytes) -> int:
+    """How many frames these are, if nothing else than whole ``data: {…}`` frames; else 0."""
+    if not data.startswith(b'data: {"') or not data.endswith(b"}\n\n"):
+        return 0
+    count = data.count(b"\n\n")
+    if count > 1 and data.count(b"}\n\ndata: {") != count - 1:
+        return 0
+    return 0 if b'data: {"error"' in data else count
+
+
+def _first_special(data: bytes) -> int:
+    """Where the first thing is that needs a closer look.
+
+    JSON escapes quotes, so text that merely talks of such things does not match.
+    """
+    found = SPECIAL.search(data)
+    return len(data) if found is None else found.start()
 
 
 def _content_size(chunk: dict[str, Any]) -> int:

@@ -215,7 +215,7 @@ class Relay:
         """One try: an answer with its headers, or None when the gateway is not there."""
         exchange = live.exchange
         exchange.attempts = attempt + 1
-        exchange.call_id = f"{exchange.id}-{attempt + 1}" if attempt else str(exchange.id)
+        exchange.call_id = f"{exchange.id}-{attempt + 1}" if attempt else exchange.id
         assert live.caller.credential is not None
         headers = request_headers(secret=live.caller.credential.secret, call_id=exchange.call_id)
         live.heard_at = time.monotonic()
