@@ -11,11 +11,13 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db.models import F
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.litellm_errors import LiteLLMError, LiteLLMUnavailable, MasterKeyRefused
-from llmkeys.models import GatewayState
+from llmkeys.models import GatewayState, PlanAtGateway, VirtualKey
+from llmkeys.models.reconciled import BEHIND
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +104,9 @@ def close() -> None:
     )
     GatewayState.objects.filter(url=settings.LITELLM_URL).update(last_ok_at=timezone.now())
     if closed:
+        # What waited for the gateway waits no longer; oldest first (llmkeys.leases.claim).
+        for model in (VirtualKey, PlanAtGateway):
+            model.objects.filter(BEHIND).update(next_attempt_at=Coalesce(F("dirty_since"), Now()))
         logger.warning("Key sync goes on: the gateway answers again")
 
 

@@ -151,14 +151,17 @@ def desired_plan(plan: Plan, switches: Switches) -> State:
         models=usable_models(plan, switches),
         rpm=plan.rpm,
         tpm=plan.tpm,
-        parallel=plan.max_parallel_requests,
         managed_by=settings.LITELLM_KEY_PREFIX,
     )
 
 
 def plan_key_fields(plan: Plan) -> dict[str, Any]:
     """What of a plan is written into each of its keys rather than shared between them."""
-    return {"code": plan.code, "budget_cents": plan.budget_cents}
+    return {
+        "code": plan.code,
+        "budget_cents": plan.budget_cents,
+        "max_parallel_requests": plan.max_parallel_requests,
+    }
 
 
 def plans_of(keys: Iterable[VirtualKey]) -> dict[int, Plan]:

@@ -1,9 +1,10 @@
 """Edit a plan knowingly: what the edit will do, then the edit as a tracked rollout.
 
-What a plan's keys share (models, rates) follows in two calls. What each key carries (its budget) is
-fanned out over the plan's keys in batches by id, on the bulk queue and at a bounded rate, so that
-buyers do not wait behind it. While a rollout is paused, the rest of the keys keep what they have,
-unless something else makes them sync. Cancelling and rolling back are rollouts too, the other way.
+What a plan's keys share (models, rates) follows in two calls. What each key carries (its budget and
+its parallel requests) is fanned out over the plan's keys in batches by id, on the bulk queue and at
+a bounded rate, so that buyers do not wait behind it. While a rollout is paused, the rest of the
+keys keep what they have, unless something else makes them sync. Cancelling and rolling back are
+rollouts too, the other way.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,8 +29,8 @@ from tesslate.lib.errors import Conflict
 
 BATCH = 500
 MODELS = "gateway_models"
-SHARED_FIELDS = {"rpm", "tpm", "max_parallel_requests", MODELS}
-KEY_FIELDS = {"budget_cents"}
+SHARED_FIELDS = {"rpm", "tpm", MODELS}
+KEY_FIELDS = {"budget_cents", "max_parallel_requests"}
 EDITABLE = SHARED_FIELDS | KEY_FIELDS
 
 State = Rollout.State
@@ -73,7 +74,7 @@ def impact(plan: Plan, edit: Mapping[str, Any]) -> Impact:
 
 def _throttled(plan: Plan, changed: Mapping[str, Any]) -> int:
     """Keys that carry a share of the plan's rates themselves."""
-    if not {"rpm", "tpm", "max_parallel_requests"} & changed.keys():
+    if not {"rpm", "tpm"} & changed.keys():
         return 0
     return keys_of(plan).filter(user__current_entitlement__limit_percent__lt=100).count()
 

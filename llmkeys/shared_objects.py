@@ -16,7 +16,7 @@ from django.utils import timezone
 from llmkeys import breaker, gateway, provisioning
 from llmkeys.acting import obeys
 from llmkeys.desired import desired_plan, switches_in_force
-from llmkeys.leases import Claim, claim
+from llmkeys.leases import Claim, claim, release
 from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.litellm_errors import (
     LiteLLMError,
@@ -79,7 +79,7 @@ def sync_plans(
         try:
             observed = put(client, row.gateway_id, desired)
         except MasterKeyRefused as error:
-            _record_failure(claimed, row, error)
+            release(PlanAtGateway.objects.all(), claimed, claimed.ids)
             breaker.open_for(error)
             break
         except LiteLLMError as error:

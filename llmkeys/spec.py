@@ -73,7 +73,8 @@ class KeyFacts:
 def key_spec(entitled: Entitled, facts: KeyFacts, *, managed_by: str) -> State:
     """What the gateway should hold for this key.
 
-    Rates are left to the plan's shared budget row unless the user has only a share of them.
+    Rates are left to the plan's shared budget row unless the user has only a share of them. The
+    number of parallel requests cannot be: LiteLLM reads it from the key alone.
     """
     share = entitled.limit_percent
     throttled = share < 100
@@ -86,9 +87,7 @@ def key_spec(entitled: Entitled, facts: KeyFacts, *, managed_by: str) -> State:
         "max_budget": money_text(budget),
         "rpm_limit": _share(entitled.rpm, share) if throttled else None,
         "tpm_limit": _share(entitled.tpm, share) if throttled else None,
-        "max_parallel_requests": (
-            _share(entitled.max_parallel_requests, share) if throttled else None
-        ),
+        "max_parallel_requests": _share(entitled.max_parallel_requests, share),
         "blocked": facts.blocked,
         "expires": None,
         "budget_duration": None,
@@ -106,9 +105,7 @@ def key_spec(entitled: Entitled, facts: KeyFacts, *, managed_by: str) -> State:
     }
 
 
-def plan_spec(
-    *, code: str, models: Iterable[str], rpm: int, tpm: int, parallel: int, managed_by: str
-) -> State:
+def plan_spec(*, code: str, models: Iterable[str], rpm: int, tpm: int, managed_by: str) -> State:
     """What the gateway should hold for a plan: its team's models and its budget row's rates.
 
     The team has no limits of its own: they would hold for all its keys together.
@@ -117,12 +114,7 @@ def plan_spec(
         "models": sorted(set(models)) or [NO_MODELS],
         "team": {"blocked": False, "max_budget": None, "rpm_limit": None, "tpm_limit": None},
         "metadata": {"managed_by": managed_by, "plan": code},
-        "budget": {
-            "rpm_limit": rpm,
-            "tpm_limit": tpm,
-            "max_parallel_requests": parallel,
-            "max_budget": None,
-        },
+        "budget": {"rpm_limit": rpm, "tpm_limit": tpm, "max_budget": None},
     }
 
 
@@ -174,7 +166,6 @@ def observe_plan(team: Mapping[str, Any], budget: Mapping[str, Any]) -> State:
         "budget": {
             "rpm_limit": budget.get("rpm_limit"),
             "tpm_limit": budget.get("tpm_limit"),
-            "max_parallel_requests": budget.get("max_parallel_requests"),
             "max_budget": budget.get("max_budget"),
         },
     }

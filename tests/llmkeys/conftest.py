@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,34 +10,26 @@ from django.utils import timezone
 
 from accounts.models import User
 from llmkeys import gateway, marking, reconcile
-from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.models import VirtualKey
 from plans.models import CurrentEntitlement, Plan
 from plans.signals import entitlements_changed
 from tesslate.lib.cause import Cause
 from tests.factories import GatewayModelFactory, PlanFactory
-from tests.llmkeys.wire import MASTER_KEY, Wire
+from tests.llmkeys.standin import StandIn, client_of
 
 CAUSE = Cause.system("test")
 PERIOD_START = datetime(2026, 11, 5, 9, 30, tzinfo=UTC)
 
 
 @pytest.fixture
-def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+def standin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn]:
     """The gateway; wake-ups stay where they are, so that tests take each step themselves."""
-    transport = Wire()
-    gateway.use(
-        LiteLLMClient(
-            url="http://gateway.test",
-            master_keys=[MASTER_KEY],
-            timeout=5,
-            concurrency=4,
-            transport=transport,
-        )
-    )
+    transport = StandIn(tmp_path)
+    gateway.use(client_of(transport))
     monkeypatch.setattr(marking, "send", lambda *args: None)
     yield transport
     gateway.use(None)
+    transport.close()
 
 
 @pytest.fixture
@@ -86,9 +79,9 @@ def only_key(user: User) -> VirtualKey:
 
 
 @pytest.fixture
-def key(wire: Wire, user: User, free: Plan) -> VirtualKey:
+def key(standin: StandIn, user: User, free: Plan) -> VirtualKey:
     """Alice's key on the free plan, in step; the calls that led there are forgotten."""
     entitle(user, free)
     sync()
-    wire.forget_calls()
+    standin.forget_calls()
     return only_key(user)
