@@ -80,7 +80,7 @@ class Api:
                 "we can help at https://support.stripe.com/."
             )
         if value != self.secret_key:
-            masked = f"{value[:8]}{'*' * max(0, len(value) - 12)}{value[-4:]}"
+            masked = f"{value[:8]}{'*' * 12}{value[-4:]}" if len(value) > 20 else "*" * len(value)
             raise Unauthorized(f"Invalid API Key provided: {masked}")
 
     def _run(self, request: Request, caller: Caller, version: str) -> tuple[int, bytes]:
