@@ -18,7 +18,7 @@ export async function waitUntilActive(region, { reload = false } = {}) {
     const me = await call("GET", "/api/me").catch(() => null);
     if (me && me.entitlement.source !== "default") {
       const name = me.entitlement.plan.name;
-      if (me.key?.state === "active") {
+      if (me.key?.state === "ready") {
         history.replaceState(null, "", location.pathname);
         if (reload) location.reload();
         else tell(region, `You are on the ${name} plan. Enjoy.`, { tone: "good" });

@@ -135,7 +135,7 @@ def yearly_saving(prices: dict[str, Price]) -> int:
     if MONTH not in prices or YEAR not in prices:
         return 0
     monthly = prices[MONTH].unit_amount * 12
-    return max(0, 100 - prices[YEAR].unit_amount * 100 // monthly) if monthly else 0
+    return max(0, (monthly - prices[YEAR].unit_amount) * 100 // monthly) if monthly else 0
 
 
 def _matrix(offers: Iterable[Offer]) -> list[MatrixRow]:

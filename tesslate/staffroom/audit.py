@@ -28,7 +28,7 @@ class Audited(Base):
     def save_related(
         self, request: HttpRequest, form: BaseForm, formsets: Iterable[Any], change: bool
     ) -> None:
-        super().save_related(request, form, formsets, change)  # type: ignore[arg-type]
+        super().save_related(request, form, formsets, change)
         if not isinstance(form, ModelForm):
             return
         before, after = changes(form)

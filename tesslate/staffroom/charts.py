@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,12 @@ PALETTE = ("#4f46e5", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#9
 MOST_SERIES = len(PALETTE) - 1
 
 
+# None where there is nothing to measure, which is not the same as nought.
+Value = float | None
+Rows = Sequence[Mapping[str, Any]]
+Series = list[tuple[str, list[Value]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
     """One chart, and the same as a table for those who cannot see it."""
@@ -26,7 +33,7 @@ class Chart:
     title: str
     kind: str  # line or bar
     labels: list[str]
-    series: list[tuple[str, list[float]]]
+    series: Series
     unit: str = ""
     stacked: bool = False
 
@@ -44,7 +51,7 @@ class Chart:
                 "borderColor": PALETTE[at % len(PALETTE)],
                 "backgroundColor": PALETTE[at % len(PALETTE)],
                 "borderWidth": 2,
-                "maxYTicksLimit": 5,
+                "spanGaps": True,
             }
             for at, (name, values) in enumerate(self.series)
         ]
@@ -84,7 +91,7 @@ class Chart:
         )
 
     @property
-    def rows(self) -> list[tuple[str, list[float]]]:
+    def rows(self) -> Series:
         return [
             (label, [values[at] for _, values in self.series])
             for at, label in enumerate(self.labels)
@@ -121,8 +128,8 @@ def charts(at: datetime, days: int) -> list[Chart]:
             "line",
             _day_names(dates),
             [
-                ("Half within", _per_day(rows, dates, "typical", max)),
-                ("19 of 20 within", _per_day(rows, dates, "slow", max)),
+                ("Half within", _per_day(rows, dates, "typical", max, None)),
+                ("19 of 20 within", _per_day(rows, dates, "slow", max, None)),
             ],
         ),
         Chart(
@@ -138,10 +145,10 @@ def charts(at: datetime, days: int) -> list[Chart]:
     ]
 
 
-def _plans_now() -> tuple[list[str], list[tuple[str, list[float]]]]:
+def _plans_now() -> tuple[list[str], Series]:
     plans = users_by_plan()
-    paying: list[float] = [count for _, _, count in plans]
-    others: list[float] = [users - count for _, users, count in plans]
+    paying: list[Value] = [count for _, _, count in plans]
+    others: list[Value] = [users - count for _, users, count in plans]
     return [plan.name for plan, _, _ in plans], [("Paying", paying), ("Not paying", others)]
 
 
@@ -149,9 +156,7 @@ def _day_names(dates: list[datetime]) -> list[str]:
     return [f"{date.day} {date:%b}" for date in dates]
 
 
-def _by_model(
-    rows: list[dict[str, Any]], dates: list[datetime], name: str
-) -> list[tuple[str, list[float]]]:
+def _by_model(rows: Rows, dates: list[datetime], name: str) -> Series:
     """One series for each of the largest models, the rest together."""
     totals: defaultdict[str, float] = defaultdict(float)
     cells: defaultdict[tuple[str, datetime], float] = defaultdict(float)
@@ -159,7 +164,7 @@ def _by_model(
         totals[row["model"]] += float(row[name])
         cells[row["model"], row["day"]] += float(row[name])
     largest = sorted(totals, key=lambda model: -totals[model])
-    series = [
+    series: Series = [
         (model, [round(cells[model, date], 4) for date in dates]) for model in largest[:MOST_SERIES]
     ]
     if rest := largest[MOST_SERIES:]:
@@ -170,10 +175,14 @@ def _by_model(
 
 
 def _per_day(
-    rows: list[dict[str, Any]], dates: list[datetime], name: str, together: Any
-) -> list[float]:
+    rows: Rows,
+    dates: list[datetime],
+    name: str,
+    together: Any,
+    empty: Value = 0,
+) -> list[Value]:
     per_day: defaultdict[datetime, list[float]] = defaultdict(list)
     for row in rows:
         if row[name] is not None:
             per_day[row["day"]].append(float(row[name]))
-    return [together(per_day[date]) if per_day[date] else 0 for date in dates]
+    return [together(per_day[date]) if per_day[date] else empty for date in dates]

@@ -17,6 +17,7 @@ from tesslate.site.account import Spent, budget, spent_since
 from tesslate.staffroom.links import at_stripe, list_of, page_of
 from tesslate.staffroom.models import CustomerNote
 
+UNSET = "–"
 RECENT_REQUESTS = 15
 TIMELINE = 30
 RECENTLY = timedelta(days=30)
@@ -190,13 +191,16 @@ def key_fields(key: VirtualKey) -> list[KeyField]:
     desired: dict[str, Any] = key.desired or {}
     observed: dict[str, Any] = key.observed or {}
     names = [*desired, *(name for name in observed if name not in desired)]
-    return [KeyField(name, _words(desired.get(name)), _words(observed.get(name))) for name in names]
+    fields = [
+        KeyField(name, _words(desired.get(name)), _words(observed.get(name))) for name in names
+    ]
+    return [each for each in fields if each.desired != UNSET or each.observed != UNSET]
 
 
 def _words(value: Any) -> str:
     match value:
         case None:
-            return "–"
+            return UNSET
         case list():
             return ", ".join(_words(item) for item in value) or "none"
         case dict():

@@ -42,8 +42,7 @@ def customer(request: HttpRequest, user_id: int) -> HttpResponse:
     return staff_page(
         request,
         "customer.html",
-        title=subject.display_name or subject.email,
-        subtitle="Customer",
+        title=subject.display_name or f"Customer {subject.pk}",
         page=customer_page(subject),
         actions=actions_for(staff_user(request), subject),
         requests_url=requests_list(subject),

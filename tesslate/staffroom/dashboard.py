@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Case, Count, F, Max, Min, Q, Sum, When
+from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, When
 
 from llmkeys.models import VirtualKey
 from plans.models import Plan, Price, StripeEvent, Subscription
@@ -56,14 +56,13 @@ def monthly_revenue_cents() -> int:
     paying = Subscription.objects.filter(
         status__in=["active", "past_due"], price__currency="usd", collection_paused=False
     )
+    month = F("price__unit_amount") * F("quantity")
     total = paying.aggregate(
         cents=Sum(
             Case(
-                When(
-                    price__interval=Price.Interval.YEAR,
-                    then=F("price__unit_amount") * F("quantity") / 12,
-                ),
-                default=F("price__unit_amount") * F("quantity"),
+                When(price__interval=Price.Interval.YEAR, then=month / 12),
+                default=month,
+                output_field=BigIntegerField(),
             )
         )
     )
@@ -89,7 +88,7 @@ def _business(at: datetime) -> list[Figure]:
     revenue = monthly_revenue_cents()
     spend = traffic_between(at - 30 * DAY, at).cost
     before = traffic_between(at - 60 * DAY, at - 30 * DAY).cost
-    margin = Decimal(revenue) / 100 - spend
+    margin = round(Decimal(revenue) / 100 - spend, 2)
     mix = ", ".join(f"{count:,} {plan.name}" for plan, count, _ in plans if count)
     return [
         Figure("Customers paying", f"{paying:,}", mix, url=list_of("plans.subscription")),

@@ -9,9 +9,14 @@ STRIPE_DASHBOARD = "https://dashboard.stripe.com"
 
 def page_of(obj: Model) -> str:
     """The admin's page about a row; empty where it has none."""
-    meta = obj._meta
-    if meta.label_lower == "accounts.user":
+    if obj._meta.label_lower == "accounts.user":
         return customer_page(obj.pk)
+    return form_of(obj)
+
+
+def form_of(obj: Model) -> str:
+    """The admin's own form for a row; empty where it has none."""
+    meta = obj._meta
     try:
         return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[obj.pk])
     except NoReverseMatch:

@@ -12,7 +12,7 @@ from unfold.sites import UnfoldAdminSite
 from tesslate.staffroom.audit import Audited
 
 
-class StaffSite(UnfoldAdminSite):
+class StaffSite(UnfoldAdminSite):  # type: ignore[misc]  # Unfold ships no types
     enable_nav_sidebar = True
     login_template = "staffroom/login.html"
 

@@ -34,7 +34,7 @@ ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 def has_device(user: User) -> bool:
-    return TOTPDevice.objects.filter(user=user, confirmed=True).exists()
+    return bool(TOTPDevice.objects.filter(user=user, confirmed=True).exists())
 
 
 def missing_step(request: HttpRequest) -> str | None:
@@ -42,7 +42,7 @@ def missing_step(request: HttpRequest) -> str | None:
     user = request.user
     if isinstance(user, AnonymousUser) or not (user.is_active and user.is_staff):
         return None
-    if user.is_verified():  # type: ignore[attr-defined] - set by OTPMiddleware
+    if user.is_verified():  # type: ignore[attr-defined]  # set by OTPMiddleware
         return None
     if has_device(user):
         return "admin:two-factor-verify"

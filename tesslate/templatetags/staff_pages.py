@@ -5,10 +5,11 @@ from decimal import Decimal
 from django import template
 
 from chatproxy.models import ChatRequest
-from tesslate.staffroom.links import page_of
+from tesslate.staffroom.links import form_of, page_of
 
 register = template.Library()
 register.filter("page_of", page_of)
+register.filter("form_of", form_of)
 
 TONES = {
     ChatRequest.Outcome.COMPLETED: "good",
