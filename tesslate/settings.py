@@ -285,6 +285,8 @@ AXES_RESET_ON_SUCCESS = True
 # Customers sign in at Firebase, which has limits of its own.
 AXES_ONLY_ADMIN_SITE = True
 AXES_ENABLE_ADMIN = False
+# Who signed in when is in the session list and the audit log.
+AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 AXES_LOCKOUT_TEMPLATE = "staffroom/locked_out.html"
 AXES_CLIENT_IP_CALLABLE = "tesslate.staffroom.addresses.client_address"
