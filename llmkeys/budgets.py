@@ -78,7 +78,7 @@ def _families(keys: Iterable[VirtualKey]) -> dict[int, list[VirtualKey]]:
     """All keys that count in the present window, for each user."""
     rows = (
         VirtualKey.objects.filter(user_id__in={key.user_id for key in keys})
-        .exclude(lifecycle=VirtualKey.Lifecycle.RETIRED, spend=0)
+        .exclude(lifecycle=VirtualKey.Lifecycle.RETIRED, spend=0, removed_at__isnull=False)
         .select_related("user__current_entitlement__plan")
         .order_by("pk")
     )
@@ -126,7 +126,12 @@ def _settle_family(
 def _basis(
     window: str, budget: Decimal, live: Iterable[VirtualKey], gone: Iterable[VirtualKey]
 ) -> str:
-    facts = [window, str(budget), *(f"{key.pk}{key.lifecycle}" for key in (*live, *gone))]
+    facts = [
+        window,
+        str(budget),
+        *(f"{key.pk} {key.lifecycle}" for key in live),
+        *(f"{key.pk} spent {_final(key)}" for key in gone),
+    ]
     return hashlib.sha256("|".join(facts).encode()).hexdigest()
 
 
@@ -149,7 +154,11 @@ def _own_spend(client: LiteLLMClient, key: VirtualKey, window: str) -> Decimal:
 
 
 def _final(key: VirtualKey) -> Decimal:
-    return max(Decimal(0), key.spend - key.carried_spend)
+    """What a key that must go has spent; until it is gone, what it could still spend counts."""
+    spend = key.spend
+    if key.removed_at is None and key.observed is not None:
+        spend = max(spend, money(key.observed_value.get("max_budget")) or Decimal(0))
+    return max(Decimal(0), spend - key.carried_spend)
 
 
 def _carried(key: VirtualKey, window: str, spent: dict[int, Decimal]) -> Decimal:

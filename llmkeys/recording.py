@@ -14,7 +14,8 @@ from django.utils import timezone
 from llmkeys.acting import KeyResult, Note, Postponed, expectation
 from llmkeys.leases import Claim
 from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
-from llmkeys.models import KeyEvent, VirtualKey
+from llmkeys.marking import behind, mark_keys
+from llmkeys.models import KeyEvent, PlanAtGateway, VirtualKey
 from llmkeys.spec import last_used
 from tesslate.lib import changes
 from tesslate.lib.cause import Cause
@@ -66,7 +67,7 @@ def record(claim: Claim, results: Iterable[KeyResult]) -> None:
                 events.append(_event(row, Note("enforced"), result.work.generation))
         KeyEvent.objects.bulk_create(events)
         changes.publish({row.user_id for row in rows.values() if row.pk in touched})
-        _report_missing_plans(results)
+        _follow_up(results, rows)
 
 
 def record_postponed(claim: Claim, postponed: Mapping[int, Postponed]) -> None:
@@ -194,10 +195,8 @@ def _event(row: VirtualKey, note: Note, generation: int) -> KeyEvent:
     )
 
 
-def _report_missing_plans(results: Iterable[KeyResult]) -> None:
-    from llmkeys import marking
-    from llmkeys.models import PlanAtGateway
-
+def _follow_up(results: Iterable[KeyResult], rows: Mapping[int, VirtualKey]) -> None:
+    """What one key's turn means for other rows."""
     lost = {
         result.work.desired["team_id"]
         for result in results
@@ -205,5 +204,14 @@ def _report_missing_plans(results: Iterable[KeyResult]) -> None:
     }
     if lost:
         PlanAtGateway.objects.filter(gateway_id__in=lost).update(
-            **marking.behind(Cause.system("missing at the gateway")), in_doubt=True
+            **behind(Cause.system("missing at the gateway")), in_doubt=True
         )
+    gone = {
+        rows[result.work.key_id].user_id
+        for result in results
+        if result.error is None and result.work.desired is None and result.work.key_id in rows
+    }
+    if gone:
+        # What a key left of the budget is known now; it goes to those that shared it.
+        sharing = VirtualKey.live.filter(user_id__in=gone).exclude(budget_basis="")
+        mark_keys(sharing, cause=Cause.system("budget split"))

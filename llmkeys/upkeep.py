@@ -3,18 +3,24 @@
 from datetime import timedelta
 
 from django.conf import settings
+from django.core.mail import send_mail
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from llmkeys import marking, rotation, switches
-from llmkeys.models import VirtualKey
+from llmkeys.models import KeyEvent, VirtualKey
 from tesslate.lib.cause import Cause
+
+WARN_BEFORE = timedelta(hours=24)
+STILL_USED = "still in use"
 
 
 def keep_time() -> None:
     """Retire replaced keys whose overlap is over, rotate old ones, lift expired switches."""
     retire_due()
     rotate_aged()
+    warn_about_use()
     switches.lift_expired()
 
 
@@ -44,3 +50,37 @@ def rotate_aged(*, limit: int = 20) -> int:
     for key in aged:
         rotation.rotate_key(key=key, cause=Cause.clock("key age"))
     return len(aged)
+
+
+def warn_about_use() -> int:
+    """Tell owners whose old key is still in use a day before it stops working; how many.
+
+    Our own chat path has moved to the new key, so somebody else uses the old one.
+    """
+    now = timezone.now()
+    ending = list(
+        VirtualKey.objects.filter(
+            lifecycle=VirtualKey.Lifecycle.RETIRING,
+            retire_at__lte=now + WARN_BEFORE,
+            last_used_at__gt=F("replaced_by__created_at"),
+        )
+        .exclude(events__action=STILL_USED)
+        .select_related("user")
+    )
+    for key in ending:
+        KeyEvent.objects.create(
+            key=key,
+            action=STILL_USED,
+            outcome=KeyEvent.Outcome.NOTED,
+            message=f"last used {key.last_used_at:%Y-%m-%d %H:%M} UTC",
+        )
+        send_mail(
+            "An old key of yours is still in use",
+            f"Your key ending in {key.last_four} was replaced and stops working on "
+            f"{key.retire_at:%Y-%m-%d %H:%M} UTC, but it was last used on "
+            f"{key.last_used_at:%Y-%m-%d %H:%M} UTC. If that was not you, write to us.",
+            None,
+            [key.user.email],
+            fail_silently=True,
+        )
+    return len(ending)
