@@ -57,6 +57,8 @@ def render_as(world: "World", shown: Any, version: str) -> Any:
     if kind == "event":
         _older_event(world, older, version)
         return older
+    if not isinstance(kind, str):
+        return older  # an event's `data`, whose `object` is the object itself
     for since, moves in _MOVES:
         if version[:10] < since and kind in moves:
             moves[kind](world, older)
