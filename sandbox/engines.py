@@ -112,6 +112,8 @@ class Postgres:
         )
 
     def is_ready(self) -> bool:
+        if not self._says_ready():  # asking earlier would fill its log with refusals
+            return False
         with contextlib.suppress(psycopg.OperationalError):
             psycopg.connect(self.url("postgres"), connect_timeout=2).close()
             return True
@@ -120,11 +122,19 @@ class Postgres:
     def ensure_database(self, name: str) -> None:
         """Create the database unless it is there."""
         create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-        with (
-            psycopg.connect(self.url("postgres"), autocommit=True) as connection,
-            contextlib.suppress(psycopg.errors.DuplicateDatabase),
-        ):
-            connection.execute(create)
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+            if there.fetchone() is None:
+                with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+                    connection.execute(create)
+
+    def _says_ready(self) -> bool:
+        """PostgreSQL writes its state as the eighth line of this file, for pg_ctl to read."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready"
 
     def _make_cluster(self) -> None:
         """Run initdb beside the final place, then rename: half a cluster never looks like one."""

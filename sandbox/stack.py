@@ -19,9 +19,10 @@ DATABASE = "tesslate"
 FIREBASE_PROJECT = "demo-tesslate"
 FIREBASE_CERTIFICATES = "/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
 
-# A Ctrl-C ends everything within ten seconds: 3.5 for the web's streams, 3 for the worker's tasks,
-# 1 for the stand-ins, 2 for the engines.
+# A Ctrl-C ends everything within ten seconds. First the web finishes its streams and beat ends,
+# then the worker its tasks, then the stand-ins go, and the engines last.
 WEB_DRAIN_SECONDS = 3
+STOP_WITHIN = (4.0, 7.5, 8.5, 10.0)
 
 
 class BadOption(RuntimeError):
@@ -51,6 +52,9 @@ class Options:
                 raise BadOption("GATEWAY_MASTER_KEY: is needed with GATEWAY")
         return cls(int(raw), os.environ.get("DATA_DIR") or ".local", gateway, master_key)
 
+
+# The stand-in's models answer at a pace one can follow, unless the environment says otherwise.
+TOKENS_PER_SECOND = "80"
 
 # In the order of their ports: PORT, PORT+1, …
 PORTS = ("web", "litellm", "stripe", "firebase", "postgres", "valkey")
@@ -173,14 +177,16 @@ class Stack:
             *["--no-access-log", "--timeout-graceful-shutdown", str(WEB_DRAIN_SECONDS)],
         ]
         ready = answers(self.url("web"), "/health/live")
-        return self._python("web", command, ready, phase=0, seconds=WEB_DRAIN_SECONDS + 0.5)
+        return self._python("web", command, ready, phase=0)
 
     def worker(self) -> Service:
+        # As root on one's own machine is fine; Celery's warning is meant for servers.
         command = [
+            *["-W", "ignore:You're running the worker with superuser privileges"],
             *["-m", "celery", "--quiet", "-A", "tesslate", "worker", "--queues", "default,bulk"],
             *["--concurrency", "2", "--without-mingle", "--without-gossip"],
         ]
-        return self._python("worker", command, self._somebody_takes_tasks, phase=1, seconds=3)
+        return self._python("worker", command, self._somebody_takes_tasks, phase=1)
 
     def beat(self) -> Service:
         folder = self.folder.path / "beat"
@@ -189,7 +195,7 @@ class Stack:
             *["-m", "celery", "--quiet", "-A", "tesslate", "beat"],
             *["--schedule", str(folder / "schedule"), "--pidfile", ""],
         ]
-        return self._python("beat", command, phase=0, seconds=2)
+        return self._python("beat", command, phase=0)
 
     def step(self, name: str, *arguments: str) -> Service:
         """A command that runs to its end."""
@@ -203,6 +209,7 @@ class Stack:
             is_ready=engine.is_ready,
             stop_signal=engine.stop_signal,
             stop_phase=3,
+            stop_within=STOP_WITHIN[3],
         )
 
     def _stand_in(self, name: str, variables: dict[str, str]) -> Service:
@@ -218,7 +225,7 @@ class Stack:
             folder=ROOT,
             is_ready=answers(self.url(name)),
             stop_phase=2,
-            stop_seconds=1,
+            stop_within=STOP_WITHIN[2],
         )
 
     def _python(
@@ -228,7 +235,6 @@ class Stack:
         is_ready: Callable[[], bool] = lambda: True,
         *,
         phase: int = 0,
-        seconds: float = 2,
     ) -> Service:
         return program(
             name,
@@ -237,7 +243,7 @@ class Stack:
             folder=ROOT,
             is_ready=is_ready,
             stop_phase=phase,
-            stop_seconds=seconds,
+            stop_within=STOP_WITHIN[phase],
         )
 
     def _somebody_takes_tasks(self) -> bool:
@@ -250,7 +256,8 @@ class Stack:
 
 
 def base_environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+    pace = {"SANDBOX_TOKENS_PER_SECOND": TOKENS_PER_SECOND}
+    return {**pace, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def answers(base_url: str, path: str = "/") -> Callable[[], bool]:

@@ -47,7 +47,8 @@ class Service:
     stop_signal: signal.Signals = signal.SIGTERM
     # Services of the lowest phase are stopped first, together; then the next.
     stop_phase: int = 0
-    stop_seconds: float = 2.0
+    # Killed when still there so long after the stop began, the phases before it included.
+    stop_within: float = 10.0
     start_seconds: float = 60.0
 
 
@@ -149,6 +150,7 @@ class Supervisor:
     def stop(self) -> None:
         """Stop everything, phase by phase; whatever does not stop in its time is killed."""
         self._requests = max(self._requests, 1)
+        begun = time.monotonic()
         for phase in sorted({one.service.stop_phase for one in self.running.values()}):
             group = [one for one in self.running.values() if one.service.stop_phase == phase]
             for one in group:
@@ -156,7 +158,7 @@ class Supervisor:
                     with contextlib.suppress(ProcessLookupError):
                         one.process.send_signal(one.service.stop_signal)
             for one in group:
-                self._await_end(one)
+                self._await_end(one, begun + one.service.stop_within)
         self._reaper.close()
 
     def kill(self) -> None:
@@ -239,9 +241,9 @@ class Supervisor:
             return
         again.failures = one.failures
 
-    def _await_end(self, one: Running) -> None:
+    def _await_end(self, one: Running, deadline: float) -> None:
         try:
-            one.process.wait(one.service.stop_seconds)
+            one.process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:
             self.say(f"{one.service.name} does not stop; killing it")
         self._ended(one)
@@ -283,7 +285,7 @@ def program(
     folder: Path,
     is_ready: Callable[[], bool] = lambda: True,
     stop_phase: int = 0,
-    stop_seconds: float = 2.0,
+    stop_within: float = 10.0,
 ) -> Service:
     """A service that is one command."""
 
@@ -303,7 +305,7 @@ def program(
         spawn=spawn,
         is_ready=is_ready,
         stop_phase=stop_phase,
-        stop_seconds=stop_seconds,
+        stop_within=stop_within,
     )
 
 

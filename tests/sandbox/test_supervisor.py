@@ -169,7 +169,7 @@ class TestStop:
         assert order.read_text().split() == ["web", "worker", "postgres"]
 
     def test_what_does_not_stop_in_its_time_is_killed(self, supervisor, shell, changes):
-        stubborn = shell("web", 'trap "" TERM; while :; do sleep 0.05; done', stop_seconds=0.3)
+        stubborn = shell("web", 'trap "" TERM; while :; do sleep 0.05; done', stop_within=0.3)
         supervisor.start(stubborn)
         time.sleep(0.2)
         begun = time.monotonic()
@@ -179,7 +179,7 @@ class TestStop:
         assert changes[-1] == {}
 
     def test_asked_twice_kills_at_once(self, supervisor, shell):
-        stubborn = shell("web", 'trap "" TERM; while :; do sleep 0.05; done', stop_seconds=30)
+        stubborn = shell("web", 'trap "" TERM; while :; do sleep 0.05; done', stop_within=30)
         supervisor.start(stubborn)
         time.sleep(0.2)
         threading.Timer(0.3, supervisor.request_stop).start()
