@@ -36,7 +36,13 @@ def standin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandIn
 def free(db: None) -> Plan:
     models = [GatewayModelFactory.create(name="small")]
     return PlanFactory.create(
-        code="free", rank=1, rpm=20, tpm=20_000, budget_cents=100, gateway_models=models
+        code="free",
+        rank=1,
+        rpm=20,
+        tpm=20_000,
+        budget_cents=100,
+        is_default=True,
+        gateway_models=models,
     )
 
 
