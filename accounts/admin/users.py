@@ -1,0 +1,184 @@
+"""People: found by whatever staff have of them, suspended and reinstated for a reason."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from accounts.errors import LastOwner
+from accounts.models import User
+from accounts.services import delete_account, reinstate_user, suspend_user
+from accounts.signals import accounts_changed
+from tesslate.lib.cause import Cause
+
+
+class NewUserForm(UserCreationForm):  # type: ignore[misc]
+    class Meta:
+        model = User
+        fields = ["email"]
+
+    def clean_email(self) -> str:
+        return str(self.cleaned_data["email"]).lower()
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}))
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("suspended", "Suspended"), ("off", "Switched off"), ("deleted", "Deleted")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        match self.value():
+            case "suspended":
+                return queryset.filter(suspended_at__isnull=False, deleted_at=None)
+            case "off":
+                return queryset.filter(is_active=False, deleted_at=None)
+            case "deleted":
+                return queryset.filter(deleted_at__isnull=False)
+        return queryset
+
+
+Act = Callable[..., bool]
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
+    form = UserChangeForm
+    add_form = NewUserForm
+    change_password_form = AdminPasswordChangeForm
+
+    list_display = ["email", "display_name", "state", "is_staff", "date_joined", "last_login"]
+    list_filter = [StateFilter, "is_staff", "date_joined"]
+    search_fields = ["email", "display_name", "firebase_uid", "customer__stripe_customer_id"]
+    search_help_text = "E-mail, name, Firebase uid, Stripe customer id"
+    ordering = ["-id"]
+    show_full_result_count = False
+    actions = ["suspend", "reinstate", "close"]
+    filter_horizontal = ["groups"]
+    # A person's history stays: closing an account erases who it belonged to.
+    readonly_fields = [
+        "firebase_uid",
+        "suspended_at",
+        "suspension_reason",
+        "deleted_at",
+        "last_login",
+        "date_joined",
+        "profile_as_of",
+    ]
+    fieldsets = [
+        (None, {"fields": ["email", "display_name", "password"]}),
+        (
+            "State",
+            {"fields": ["is_active", "suspended_at", "suspension_reason", "deleted_at"]},
+        ),
+        ("Staff", {"fields": ["is_staff", "is_superuser", "groups"]}),
+        (
+            "Sign-in",
+            {"fields": ["firebase_uid", "date_joined", "last_login", "profile_as_of"]},
+        ),
+    ]
+    add_fieldsets = [(None, {"fields": ["email", "password1", "password2"]})]
+    FOR_SUPERUSERS = ["is_staff", "is_superuser", "groups"]
+
+    @admin.display
+    def state(self, user: User) -> str:
+        if user.deleted_at is not None:
+            return "deleted"
+        if not user.is_active:
+            return "switched off"
+        return "active" if user.suspended_at is None else "suspended"
+
+    def view_on_site(self, user: User) -> str:
+        return reverse("admin:customer", args=[user.pk])
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
+        fields = [*super().get_readonly_fields(request, obj)]
+        return fields if request.user.is_superuser else [*fields, *self.FOR_SUPERUSERS]
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Who may change users could otherwise give themselves a colleague's powers."""
+        if obj is not None and obj.is_staff and not request.user.is_superuser:
+            return False
+        return bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False
+
+    def has_close_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("accounts.delete_user"))
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            if not change or "is_active" in form.changed_data:
+                accounts_changed.send(User, user_ids=[obj.pk], cause=_cause(request))
+
+    @admin.action(description="Suspend: block all keys", permissions=["change"])
+    def suspend(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
+        return self._act(request, queryset, "suspend", suspend_user)
+
+    @admin.action(description="Reinstate", permissions=["change"])
+    def reinstate(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
+        return self._act(request, queryset, "reinstate", reinstate_user)
+
+    @admin.action(description="Close and erase for good", permissions=["close"])
+    def close(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
+        return self._act(request, queryset, "close", delete_account)
+
+    def _act(
+        self, request: HttpRequest, queryset: QuerySet[User], verb: str, act: Act
+    ) -> HttpResponse | None:
+        """Ask for the reason, then do it to each. Staff are for superusers to deal with."""
+        if not request.user.is_superuser:
+            queryset = queryset.filter(is_staff=False)
+        form = ReasonForm(request.POST if "apply" in request.POST else None)
+        if not form.is_valid():
+            context = {
+                **self.admin_site.each_context(request),
+                "title": f"{verb.capitalize()} {queryset.count()} users",
+                "users": queryset[:20],
+                "more": max(0, queryset.count() - 20),
+                "selected": request.POST.getlist("_selected_action"),
+                "across": request.POST.get("select_across", "0"),
+                "form": form,
+                "action": verb,
+                "opts": self.opts,
+                "media": self.media,
+            }
+            return TemplateResponse(request, "admin/accounts/reason.html", context)
+        self._do(request, queryset, verb, act, form.cleaned_data["reason"])
+        return None
+
+    def _do(
+        self, request: HttpRequest, queryset: QuerySet[User], verb: str, act: Act, reason: str
+    ) -> None:
+        done, refused = 0, []
+        chosen = list(queryset)
+        for user in chosen:
+            try:
+                done += act(user_id=user.pk, reason=reason, cause=_cause(request))
+            except LastOwner as error:
+                refused.append(f"{user}: {error.message}")
+        self.message_user(request, f"{verb.capitalize()}: {done} of {len(chosen)}.")
+        for line in refused:
+            self.message_user(request, line, messages.ERROR)
+
+
+def _cause(request: HttpRequest) -> Cause:
+    assert request.user.pk is not None
+    return Cause.staff(request.user.pk)
