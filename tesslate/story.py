@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -70,6 +71,7 @@ class Story:
         self.email = f"demo-{secrets.token_hex(4)}@example.com"
         self.token = ""
         self.user_id = 0
+        self.begun = datetime.now(UTC)
         self.step_number = 0
 
     def __enter__(self) -> Self:
@@ -115,7 +117,7 @@ class Story:
         return f"{self.email} is user {self.user_id}, plan {me['entitlement']['plan']['code']}"
 
     def first_key(self) -> str:
-        self._until("the key is in step", lambda: self._me()["key"]["state"] == "active")
+        self._until("the key is in step", lambda: self._me()["key"]["in_step"])
         return self._gateway_says()
 
     def chat_streams(self, model: str) -> str:
@@ -155,7 +157,7 @@ class Story:
     def upgraded(self, paid_at: float) -> str:
         self._until("the gateway has the new plan", lambda: PLAN in self._gateway_plan(), 0.02)
         at_gateway = (time.perf_counter() - paid_at) * 1000
-        self._until("we have seen it", lambda: self._me()["key"]["state"] == "active")
+        self._until("we have seen it", lambda: self._me()["key"]["in_step"])
         me = self._me()
         if me["entitlement"]["plan"]["code"] != PLAN:
             raise StoryFailed(f"/api/me still says {me['entitlement']['plan']['code']}")
@@ -164,7 +166,10 @@ class Story:
     def usage_counted(self) -> str:
         def counted() -> dict[str, Any]:
             rows = self._json(
-                "GET", f"{self.at.web}/api/usage?group_by=model", headers=self._auth()
+                "GET",
+                f"{self.at.web}/api/usage",
+                params={"group_by": "model", "from": self.begun.isoformat()},
+                headers=self._auth(),
             )["data"]
             return {row["model"]: row for row in rows if row["total_tokens"] > 0}
 
@@ -184,7 +189,7 @@ class Story:
 
     def downgraded(self) -> str:
         self._until("the gateway is back on free", lambda: "free" in self._gateway_plan(), 0.05)
-        self._until("we have seen it", lambda: self._me()["key"]["state"] == "active")
+        self._until("we have seen it", lambda: self._me()["key"]["in_step"])
         return self._gateway_says()
 
     # How to get there.
@@ -253,21 +258,26 @@ class Story:
         listing = self._json(
             "GET",
             f"{self.at.gateway}/key/list",
-            params={"user_id": str(self.user_id), "return_full_object": "true"},
+            params={"return_full_object": "true", "size": 100, "sort_by": "created_at"},
             headers={"Authorization": f"Bearer {self.at.litellm_master_key}"},
         )
-        keys: list[dict[str, Any]] = listing["keys"]
+        keys = [key for key in listing["keys"] if key["metadata"].get("user") == self.user_id]
         if len(keys) != 1:
             raise StoryFailed(f"the gateway holds {len(keys)} keys for this user, not one")
-        return keys[0]
+        found: dict[str, Any] = keys[0]
+        return found
 
     def _gateway_plan(self) -> str:
         return str(self._gateway_key().get("metadata", {}).get("plan", ""))
 
     def _gateway_says(self) -> str:
         key = self._gateway_key()
-        limits = {name: key.get(name) for name in ("models", "budget_id", "max_budget", "spend")}
-        return f"gateway: {key['key_name']} " + json.dumps(limits)
+        shared = key.get("litellm_budget_table") or {}
+        return (
+            f"gateway: {key['key_name']} in {key['team_id']}, {shared.get('rpm_limit')} requests "
+            f"and {shared.get('tpm_limit')} tokens a minute, "
+            f"${key['spend']:.6f} of ${key['max_budget']:.2f} spent"
+        )
 
     def _submit(self, page: httpx.Response, pattern: str) -> None:
         """Press the button of the form whose action or button matches, as a browser would."""
