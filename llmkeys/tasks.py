@@ -16,12 +16,12 @@ from llmkeys import (
 )
 
 
-@shared_task(queue="default")
+@shared_task(queue="keys")
 def sync_keys(key_ids: list[int]) -> None:
     reconcile.sync_keys(key_ids)
 
 
-@shared_task(queue="default")
+@shared_task(queue="keys")
 def sync_plans(plan_ids: list[int]) -> None:
     shared_objects.sync_plans(plan_ids)
 
@@ -43,7 +43,7 @@ def audit_keys() -> None:
     audit.run_audit()
 
 
-@shared_task(queue="default", expires=5)
+@shared_task(queue="keys", expires=5)
 def sweep() -> None:
     """Every few seconds: whatever is behind, due or to be proved."""
     upkeep.keep_time()

@@ -30,8 +30,12 @@ class Run:
         self.stack = Stack(options, folder)
         self.console = Console()
         self.demo: dict[str, Any] | None = None
+        folder.remove_endpoints()
         self.supervisor = Supervisor(
-            logs=log_folder(folder), console=self.console, on_change=self._processes_changed
+            logs=log_folder(folder),
+            console=self.console,
+            on_change=self._processes_changed,
+            announcement=folder.endpoints,
         )
 
     def go(self) -> int:
@@ -63,7 +67,7 @@ class Run:
         supervisor.start(*stack.stand_ins())
         supervisor.run_once(stack.step("migrate", "manage.py", "migrate", "--verbosity", "0"))
         supervisor.run_once(stack.step("plans", "manage.py", "seed_plans"))
-        supervisor.start(stack.web(), stack.worker(), stack.beat())
+        supervisor.start(stack.web(), *stack.workers(), stack.beat())
         supervisor.run_once(stack.step("plans", "manage.py", "publish_plans", "--apply"))
         demo = self.folder.path / "demo.json"
         supervisor.run_once(stack.step("seed", "-m", "sandbox.seed", "--output", str(demo)))

@@ -179,14 +179,22 @@ class Stack:
         ready = answers(self.url("web"), "/health/live")
         return self._python("web", command, ready, phase=0)
 
-    def worker(self) -> Service:
+    def workers(self) -> list[Service]:
+        """Keys have a worker of their own: a storm of events must not keep upgrades waiting."""
+        return [
+            self._worker("worker", "default,bulk", concurrency=2),
+            self._worker("worker-keys", "keys", concurrency=1),
+        ]
+
+    def _worker(self, name: str, queues: str, *, concurrency: int) -> Service:
         # As root on one's own machine is fine; Celery's warning is meant for servers.
         command = [
             *["-W", "ignore:You're running the worker with superuser privileges"],
-            *["-m", "celery", "--quiet", "-A", "tesslate", "worker", "--queues", "default,bulk"],
-            *["--concurrency", "2", "--without-mingle", "--without-gossip"],
+            *["-m", "celery", "--quiet", "-A", "tesslate", "worker", "--queues", queues],
+            *["--hostname", f"{name}@%h", "--concurrency", str(concurrency)],
+            *["--without-mingle", "--without-gossip"],
         ]
-        return self._python("worker", command, self._somebody_takes_tasks, phase=1)
+        return self._python(name, command, self._somebody_takes_tasks, phase=1)
 
     def beat(self) -> Service:
         folder = self.folder.path / "beat"

@@ -297,7 +297,7 @@ CHECKUPS: dict[str, Callable[[], Result]] = {
     "Migrations": _migrations,
     "Schema": _uncommitted_schema,
     "Redis": _neighbour("redis", "Start it, or correct REDIS_URL."),
-    "Worker": _neighbour("worker", "Start a Celery worker for the queues default and bulk."),
+    "Worker": _neighbour("worker", "Start Celery workers for the queues default, keys and bulk."),
     "Beat": _neighbour("beat", "Start celery beat; without it nothing planned happens."),
     "Gateway": _neighbour("litellm", "Start LiteLLM with its database, or correct LITELLM_URL."),
     "Master key": _master_keys,

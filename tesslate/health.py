@@ -76,7 +76,7 @@ def _redis() -> dict[str, Any]:
         settings.REDIS_URL, socket_connect_timeout=CHECK_SECONDS, socket_timeout=CHECK_SECONDS
     ) as client:
         client.ping()
-        waiting = {queue: client.llen(queue) for queue in ("default", "bulk")}
+        waiting = {queue: client.llen(queue) for queue in ("default", "keys", "bulk")}
     return {"queues": waiting}
 
 

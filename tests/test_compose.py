@@ -61,7 +61,7 @@ def test_every_service_is_bounded_and_restarted():
 
 
 def test_our_own_containers_are_read_only_and_without_privileges():
-    for name in ("web", "worker", "worker-bulk", "beat", "migrate"):
+    for name in ("web", "worker", "worker-keys", "worker-bulk", "beat", "migrate"):
         assert SERVICES[name]["read_only"] is True
         assert SERVICES[name]["cap_drop"] == ["ALL"]
 
