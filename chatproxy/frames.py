@@ -20,6 +20,7 @@ SPECIAL = re.compile(rb'"usage"|\{"error"|\[DONE\]|\r')
 LONGEST_FRAME = 8 * 1024 * 1024
 # LiteLLM writes compact JSON; so do we when we look at what we wrote.
 FINISH = re.compile(rb'"finish_reason":\s*"')
+ROLE = b'"role":"assistant",'
 # Two line ends in a row. Atomic, or "\r\n" alone would count as two.
 FRAME_END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 # English prose and code come to about four bytes a token with every current tokenizer.
@@ -35,6 +36,7 @@ class Frames:
 
     __slots__ = (
         "_frame_overhead",
+        "_is_role_first",
         "_keeps_usage",
         "_last",
         "_tail",
@@ -53,6 +55,7 @@ class Frames:
         # The latest frames passed on, for questions that only come up at the end.
         self._last = b""
         self._frame_overhead = 0
+        self._is_role_first = False
         self.frames = 0
         self.wire_bytes = 0
         self.malformed = 0
@@ -87,11 +90,14 @@ class Frames:
         Providers send one token a frame or several: so at least one for each frame with content,
         and at least what the bytes come to.
         """
-        if not self.frames:
+        frames, size = self.frames, self.wire_bytes
+        if FINISH.search(self._last):  # the last frame says that, and nothing else
+            frames -= 1
+            size -= len(self._last) - self._last.rfind(b"\n\n", 0, -2) - 2
+        if frames <= 0:
             return 0
-        content = max(0, self.wire_bytes - self.frames * self._frame_overhead)
-        # The first frame only names the role.
-        return max(self.frames - 1, -(-content // BYTES_PER_TOKEN))
+        content = max(0, size - frames * self._frame_overhead)
+        return max(frames - self._is_role_first, -(-content // BYTES_PER_TOKEN))
 
     def _count(self, data: bytes, count: int) -> None:
         if not self.frames:
@@ -110,8 +116,10 @@ class Frames:
             return
         self.response_id = str(chunk.get("id") or "")[:128]
         self._frame_overhead -= _content_size(chunk)
-        if b'"role":"assistant"' in first:  # only the first frame names it
-            self._frame_overhead -= len(b'"role":"assistant",')
+        if ROLE in first:  # only the first frame names it
+            self._frame_overhead -= len(ROLE)
+            self.wire_bytes -= len(ROLE)
+            self._is_role_first = b'"content":""' in first
 
     def _slowly(self, data: bytes) -> bytes:
         # What was held back has been searched, but for a frame end cut by the read.

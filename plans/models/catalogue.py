@@ -78,7 +78,7 @@ class Plan(models.Model):
         max_length=10, choices=ClientSystemMessages, default=ClientSystemMessages.ALLOW
     )
     abort_billing = models.CharField(
-        max_length=20, choices=AbortBilling, default=AbortBilling.GENERATED
+        max_length=20, choices=AbortBilling, default=AbortBilling.DELIVERED
     )
     # Prompts and completions are personal data: kept only where a plan says so.
     stores_content = models.BooleanField(default=False)

@@ -77,6 +77,13 @@ class Wire:
         if self._gone.done():
             raise ConnectionResetError
 
+    async def stop_listening(self) -> bool:
+        """Say whether the other side had left."""
+        was_gone = self._gone.done()
+        self._gone.cancel()
+        await asyncio.wait([self._gone])
+        return was_gone
+
     def hang_up(self) -> None:
         self._writer.transport.abort()
 
@@ -183,8 +190,7 @@ class Gateway:
             return False
         finally:
             asked.done.set()
-            was_gone = wire._gone.done()
-            wire._gone.cancel()
+            was_gone = await wire.stop_listening()
         return not was_gone and not writer.transport.is_closing()
 
 
