@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sandbox.stripe import timers
-from sandbox.stripe.billing import discounts, invoices, methods, payments
+from sandbox.stripe.billing import invoices, methods, payments
 from sandbox.stripe.errors import CardDeclined, InvalidRequest
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ TOLD_OF_BANK: list[Callable[["World", Json, bool], None]] = []
 
 def open_and_collect(world: "World", invoice: Json) -> None:
     """Finalize a draft and, where that is how it is collected, charge it at once."""
-    invoices.finalize(world, invoice)
     sub = subscription_of(world, invoice)
-    _use_up_discounts(world, invoice, sub)
-    held = _held_back(world, invoice, sub)
-    if held:
+    before = world.public(sub) if sub else None
+    invoices.finalize(world, invoice)
+    if sub:
+        world.emit("customer.subscription.updated", sub, before=before)
+    if _held_back(world, invoice, sub):
         return
     if invoice["amount_due"] == 0:
         invoices.mark_paid(world, invoice)
@@ -59,15 +60,6 @@ def _held_back(world: "World", invoice: Json, sub: Json | None) -> bool:
     elif pause["behavior"] == "mark_uncollectible":
         invoices.mark_uncollectible(world, invoice)
     return True
-
-
-def _use_up_discounts(world: "World", invoice: Json, sub: Json | None) -> None:
-    if sub and invoice["total_discount_amounts"]:
-        staying = discounts.used_up(world, sub["discounts"])
-        if staying != sub["discounts"]:
-            before = world.public(sub)
-            world.edit(sub)["discounts"] = staying
-            world.emit("customer.subscription.updated", sub, before=before)
 
 
 def charge(

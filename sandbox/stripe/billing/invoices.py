@@ -123,7 +123,10 @@ def _spread(off: int, open_lines: list[Json], left: dict[str, int], discount: st
 
 
 def finalize(world: "World", invoice: Json) -> None:
-    """Draft → open (or straight to paid, if nothing is due). Settles the customer's balance."""
+    """Draft → open. Settles the customer's balance and uses up what was for one invoice only.
+
+    A subscription that loses a discount by this has changed; telling of that is the caller's.
+    """
     if invoice["status"] != "draft":
         raise InvalidRequest(
             "This invoice is already finalized, you can't re-finalize a non-draft invoice."
@@ -132,6 +135,9 @@ def finalize(world: "World", invoice: Json) -> None:
     now = world.now()
     world.edit(invoice)
     _settle_balance(world, invoice, customer)
+    sub = world.find("subscription", invoice["_subscription"])
+    if sub and invoice["total_discount_amounts"]:
+        world.edit(sub)["discounts"] = discounts.used_up(world, sub["discounts"])
     by_mail = invoice["collection_method"] == "send_invoice"
     days = invoice["_days_until_due"] or 0
     invoice.update(
