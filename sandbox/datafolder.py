@@ -36,6 +36,7 @@ class DataFolder:
         # Relative to the project, as the settings do, wherever the command is given.
         self.path = (ROOT / path).resolve()
         self.logs = self.path / "logs"
+        self.endpoints = self.path / "endpoints.json"
         self._lock: IO[str] | None = None
 
     def open(self) -> None:
@@ -97,10 +98,10 @@ class DataFolder:
         write_private(self.path / "env", lines)
 
     def write_endpoints(self, endpoints: Mapping[str, object]) -> None:
-        write_private(self.path / "endpoints.json", json.dumps(endpoints, indent=2))
+        write_private(self.endpoints, json.dumps(endpoints, indent=2))
 
     def remove_endpoints(self) -> None:
-        (self.path / "endpoints.json").unlink(missing_ok=True)
+        self.endpoints.unlink(missing_ok=True)
 
     def note_processes(self, processes: Mapping[str, tuple[int, signal.Signals]]) -> None:
         """Remember what runs, so that the next start can end what a sudden death left."""

@@ -1,8 +1,9 @@
 """Ends what a process leaves behind when it dies without a chance to clean up.
 
 The owner starts one reaper and tells it, through a pipe, which sessions it has started and which
-folders are throw-away. When the pipe closes, for whatever reason, kill -9 included, the reaper ends
-the sessions and removes the folders. It runs in a session of its own and needs nothing but Python.
+files and folders are to go. When the pipe closes, for whatever reason, kill -9 included, the reaper
+removes the files, ends the sessions and removes the folders. It runs in a session of its own and
+needs nothing but Python.
 
 Lines on standard input: `watch PID SIGNAL`, `forget PID`, `remove PATH`.
 """
@@ -57,10 +58,10 @@ class Reaper:
             pipe.flush()
 
 
-def listen(lines: TextIO) -> tuple[dict[int, signal.Signals], list[str]]:
-    """Read until the owner is gone; return the sessions and folders it left."""
+def listen(lines: TextIO) -> tuple[dict[int, signal.Signals], list[Path]]:
+    """Read until the owner is gone; return the sessions and paths it left."""
     watched: dict[int, signal.Signals] = {}
-    folders: list[str] = []
+    paths: list[Path] = []
     for line in lines:
         verb, _, rest = line.rstrip("\n").partition(" ")
         if verb == "watch":
@@ -69,8 +70,8 @@ def listen(lines: TextIO) -> tuple[dict[int, signal.Signals], list[str]]:
         elif verb == "forget":
             watched.pop(int(rest), None)
         elif verb == "remove":
-            folders.append(rest)
-    return watched, folders
+            paths.append(Path(rest))
+    return watched, paths
 
 
 def end_sessions(watched: dict[int, signal.Signals], grace: float = GRACE_SECONDS) -> None:
@@ -102,10 +103,13 @@ def _is_alive(pid: int) -> bool:
 def main() -> None:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
-    watched, folders = listen(sys.stdin)
+    watched, paths = listen(sys.stdin)
+    for path in paths:
+        if path.is_file():
+            path.unlink(missing_ok=True)
     end_sessions(watched)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 if __name__ == "__main__":

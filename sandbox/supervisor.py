@@ -87,7 +87,10 @@ class Console:
 
 
 class Supervisor:
-    """Starts, watches and stops services. `on_change` hears of every process that came or went."""
+    """Starts, watches and stops services. `on_change` hears of every process that came or went.
+
+    `announcement` is a file that says it is running: it goes when the supervisor goes, however.
+    """
 
     def __init__(
         self,
@@ -95,12 +98,15 @@ class Supervisor:
         logs: Path,
         console: Console,
         on_change: Callable[[Mapping[str, tuple[int, signal.Signals]]], None],
+        announcement: Path | None = None,
     ) -> None:
         self.running: dict[str, Running] = {}
         self._logs = logs
         self._console = console
         self._on_change = on_change
         self._reaper = Reaper()
+        if announcement is not None:
+            self._reaper.remove(announcement)
         self._requests = 0
 
     def request_stop(self) -> None:

@@ -195,7 +195,10 @@ class TestStop:
             import os, pathlib
             from sandbox.supervisor import Console, Supervisor, program
             logs = pathlib.Path({str(tmp_path)!r})
-            supervisor = Supervisor(logs=logs, console=Console(), on_change=lambda _: None)
+            announcement = logs / "endpoints.json"
+            announcement.write_text("here I am")
+            supervisor = Supervisor(logs=logs, console=Console(), on_change=lambda _: None,
+                                    announcement=announcement)
             supervisor.start(*(
                 program(name, ["/bin/sh", "-c", "sleep 60 & wait"],
                         environment=dict(os.environ), folder=logs)
@@ -215,3 +218,4 @@ class TestStop:
         owner.kill()
         owner.communicate()
         assert wait_for(lambda: not any(map(is_running, pids)))
+        assert not (tmp_path / "endpoints.json").exists()
