@@ -99,7 +99,8 @@ def customer_of(subscription: Json, *, cause: Cause) -> Customer:
     stripe_customer_id = object_id(subscription.get("customer"))
     known = find_customer(stripe_customer_id)
     if known is not None:
-        return Customer.objects.select_for_update().get(pk=known.pk)
+        rows = Customer.objects.select_related("user", "organization")
+        return rows.select_for_update(of=("self",)).get(pk=known.pk)
     payer = payer_from_metadata(subscription)
     if payer is None:
         at_stripe = stripe_client.connection().customer(stripe_customer_id)

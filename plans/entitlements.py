@@ -65,7 +65,7 @@ def refresh_entitlements(
     at = at or timezone.now()
     ids = sorted(set(user_ids))
     changed: list[int] = []
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         for first in range(0, len(ids), BATCH):
             changed += _refresh_batch(ids[first : first + BATCH], at)
         if changed:
@@ -103,12 +103,11 @@ def users_of(customer: Customer) -> list[int]:
 
 
 def _refresh_batch(ids: Sequence[int], at: datetime) -> list[int]:
-    users = dict(User.objects.filter(pk__in=ids).values_list("pk", "date_joined"))
-    _make_missing_rows(users, at)
-    rows = list(
-        CurrentEntitlement.objects.select_for_update().filter(user_id__in=users).order_by("user_id")
-    )
-    facts = facts_for(list(users))
+    rows = _locked_rows(ids)
+    if len(rows) < len(ids):
+        _make_missing_rows(set(ids) - {row.user_id for row in rows}, at)
+        rows = _locked_rows(ids)
+    facts = facts_for([row.user_id for row in rows])
     changed: list[int] = []
     described: list[CurrentEntitlement] = []
     for row in rows:
@@ -119,22 +118,26 @@ def _refresh_batch(ids: Sequence[int], at: datetime) -> list[int]:
             changed.append(row.user_id)
         if _write_into(row, _columns(entitlement), DESCRIBING) or row.user_id in changed[-1:]:
             described.append(row)
-    CurrentEntitlement.objects.bulk_update(
-        described, [*DECIDING, *DESCRIBING, "version", "decided_at"], batch_size=BATCH
-    )
+    columns = [*DECIDING, *DESCRIBING, "version", "decided_at"]
+    if len(described) == 1:
+        described[0].save(update_fields=columns)
+    else:
+        CurrentEntitlement.objects.bulk_update(described, columns, batch_size=BATCH)
     return changed
 
 
-def _make_missing_rows(users: dict[int, datetime], at: datetime) -> None:
+def _locked_rows(ids: Sequence[int]) -> list[CurrentEntitlement]:
+    rows = CurrentEntitlement.objects.select_for_update().filter(user_id__in=ids)
+    return list(rows.order_by("user_id"))
+
+
+def _make_missing_rows(missing: set[int], at: datetime) -> None:
     """Placeholders at version 0, so that there is a row to lock; decided right after."""
-    have = CurrentEntitlement.objects.filter(user_id__in=users).values_list("user_id", flat=True)
-    missing = set(users) - set(have)
-    if not missing:
-        return
     default = default_plan()
+    users = User.objects.filter(pk__in=missing).values_list("pk", "date_joined")
     placeholders = []
-    for user_id in sorted(missing):
-        window = month_window(users[user_id], at)
+    for user_id, joined_at in users.order_by("pk"):
+        window = month_window(joined_at, at)
         placeholders.append(
             CurrentEntitlement(
                 user_id=user_id,
@@ -231,13 +234,10 @@ def subscription_facts(row: Subscription, seat: Seat | None = None) -> Subscript
 def _seats(user_ids: Sequence[int]) -> defaultdict[int, list[tuple[int, Seat]]]:
     """Each user's organizations with the place they take there; closed accounts take none."""
     places: defaultdict[int, list[tuple[int, Seat]]] = defaultdict(list)
-    memberships = Membership.objects.filter(user_id__in=user_ids)
-    organization_ids = set(memberships.values_list("organization_id", flat=True))
-    if not organization_ids:
-        return places
+    theirs = Membership.objects.filter(user_id__in=user_ids).values("organization_id")
     numbered = (
         Membership.objects.filter(
-            organization_id__in=organization_ids, user__deleted_at=None, user__is_active=True
+            organization_id__in=theirs, user__deleted_at=None, user__is_active=True
         )
         .annotate(
             position=Window(

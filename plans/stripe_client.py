@@ -28,16 +28,16 @@ Json = dict[str, Any]
 class Stripe:
     """A connection to one Stripe account.
 
-    ``http_client`` lets tests answer without a network. Reads are repeated once by the library;
-    whoever calls decides about anything beyond that.
+    ``http_client`` lets tests answer without a network. The library repeats a failed request
+    ``retries`` times by itself; whoever calls decides about anything beyond that.
     """
 
-    def __init__(self, http_client: stripe.HTTPClient | None = None) -> None:
+    def __init__(self, http_client: stripe.HTTPClient | None = None, *, retries: int = 1) -> None:
         self._client = stripe.StripeClient(
             settings.STRIPE_SECRET_KEY,
             stripe_version=settings.STRIPE_API_VERSION,
             base_addresses={"api": settings.STRIPE_API_URL},
-            max_network_retries=1,
+            max_network_retries=retries,
             http_client=http_client or stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
         )
 

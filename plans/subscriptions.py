@@ -144,7 +144,7 @@ def apply(found: Json, *, cause: Cause, at: datetime | None = None) -> Reading:
     if changed:
         _record_change(row, before, created, cause)
         _tell_payer(row, before)
-    refresh_entitlements(users_of(customer), at=at, cause=cause)
+        refresh_entitlements(users_of(customer), at=at, cause=cause)
     return Reading(_outcome(row, created, changed), row, found)
 
 
