@@ -211,6 +211,8 @@ TEMPLATES = [
 ]
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/sign-in"
+# Only the admin uses Django's own sign-in view.
+LOGIN_REDIRECT_URL = "/admin/"
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
@@ -289,7 +291,8 @@ AXES_ENABLE_ADMIN = False
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 AXES_LOCKOUT_TEMPLATE = "staffroom/locked_out.html"
-AXES_CLIENT_IP_CALLABLE = "tesslate.staffroom.addresses.client_address"
+AXES_CLIENT_IP_CALLABLE = "tesslate.staffroom.lockout.client_address"
+AXES_USERNAME_CALLABLE = "tesslate.staffroom.lockout.login_name"
 ENVIRONMENT = env.text("ENVIRONMENT", default="local" if DEBUG else "production")
 UNFOLD = unfold_settings(environment=ENVIRONMENT)
 
