@@ -24,6 +24,10 @@ FIREBASE_CERTIFICATES = "/robot/v1/metadata/x509/securetoken@system.gserviceacco
 WEB_DRAIN_SECONDS = 3
 STOP_WITHIN = (4.0, 7.5, 8.5, 10.0)
 
+# Queues and processes of each worker. Keys have one of their own: a storm of events must not keep
+# the key waiting that a customer has just paid for.
+WORKERS = {"worker": ("default,bulk", 2), "worker-keys": ("keys", 1)}
+
 
 class BadOption(RuntimeError):
     """A variable given to `make run` makes no sense. The message is one line that names it."""
@@ -180,21 +184,17 @@ class Stack:
         return self._python("web", command, ready, phase=0)
 
     def workers(self) -> list[Service]:
-        """Keys have a worker of their own: a storm of events must not keep upgrades waiting."""
-        return [
-            self._worker("worker", "default,bulk", concurrency=2),
-            self._worker("worker-keys", "keys", concurrency=1),
-        ]
+        return [self._worker(name, *shape) for name, shape in WORKERS.items()]
 
-    def _worker(self, name: str, queues: str, *, concurrency: int) -> Service:
+    def _worker(self, name: str, queues: str, processes: int) -> Service:
         # As root on one's own machine is fine; Celery's warning is meant for servers.
         command = [
             *["-W", "ignore:You're running the worker with superuser privileges"],
             *["-m", "celery", "--quiet", "-A", "tesslate", "worker", "--queues", queues],
-            *["--hostname", f"{name}@%h", "--concurrency", str(concurrency)],
+            *["--hostname", f"{name}@%h", "--concurrency", str(processes)],
             *["--without-mingle", "--without-gossip"],
         ]
-        return self._python(name, command, self._somebody_takes_tasks, phase=1)
+        return self._python(name, command, self._all_take_tasks, phase=1)
 
     def beat(self) -> Service:
         folder = self.folder.path / "beat"
@@ -254,13 +254,14 @@ class Stack:
             stop_within=STOP_WITHIN[phase],
         )
 
-    def _somebody_takes_tasks(self) -> bool:
-        """The worker waits for tasks in a blocking pop."""
+    def _all_take_tasks(self) -> bool:
+        """Each worker waits for tasks in one blocking pop."""
         try:
             with redis.Redis.from_url(self.valkey.url(), socket_timeout=2) as client:
-                return any(entry["cmd"] == "brpop" for entry in client.client_list())
+                waiting = [entry for entry in client.client_list() if entry["cmd"] == "brpop"]
         except redis.RedisError:
             return False
+        return len(waiting) >= len(WORKERS)
 
 
 def base_environment() -> dict[str, str]:

@@ -66,7 +66,7 @@ class Running:
 class Console:
     """Lines on the terminal, each with the coloured name of who said it."""
 
-    def __init__(self, width: int = 8) -> None:
+    def __init__(self, width: int = 11) -> None:
         self._width = width
         self._coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._colours: dict[str, int] = {}

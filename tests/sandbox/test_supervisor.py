@@ -107,7 +107,7 @@ class TestOutput:
     ):
         supervisor.run_once(shell("web", "echo one; printf 'no newline'"))
         assert (tmp_path / "logs" / "web.log").read_text() == "one\nno newline\n"
-        assert "     web │ one\n" in capsys.readouterr().out
+        assert "        web │ one\n" in capsys.readouterr().out
 
     def test_bytes_that_are_no_text_do_not_stop_it(self, supervisor, shell, tmp_path):
         supervisor.run_once(shell("web", r"printf '\377\376 odd\n'; echo after"))
