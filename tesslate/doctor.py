@@ -189,14 +189,18 @@ def _prices() -> Result:
 
 
 def _clock() -> Result:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        others = {"the database": cursor.fetchone()[0]}
     response = httpx.get(f"{settings.LITELLM_URL}/health/liveliness", timeout=5)
-    if "date" not in response.headers:
-        return WARNING, "the gateway tells no time to compare with", ""
-    theirs = parsedate_to_datetime(response.headers["date"])
-    skew = abs((datetime.now(UTC) - theirs).total_seconds())
-    if skew > TOLERABLE_SKEW_SECONDS:
-        return FAILURE, f"{skew:.0f} s apart from the gateway's", "Run NTP on both machines."
-    return OK, "agrees with the gateway's", ""
+    if "date" in response.headers:
+        others["the gateway"] = parsedate_to_datetime(response.headers["date"])
+    now = datetime.now(UTC)
+    skews = {name: abs((now - theirs).total_seconds()) for name, theirs in others.items()}
+    worst = max(skews, key=lambda name: skews[name])
+    if skews[worst] > TOLERABLE_SKEW_SECONDS:
+        return FAILURE, f"{skews[worst]:.0f} s apart from {worst}'s", "Run NTP on all machines."
+    return OK, f"agrees with {' and '.join(skews)}", ""
 
 
 def _encryption() -> Result:
