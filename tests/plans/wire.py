@@ -97,4 +97,4 @@ def _refers(found: Json, name: str, wanted: str) -> bool:
 
 
 def stripe_over(wire: Wire) -> Stripe:
-    return Stripe(http_client=wire)
+    return Stripe(http_client=wire, retries=0)
