@@ -267,7 +267,12 @@ def test_V17_fee_is_booked_and_the_money_pending_for_two_days(cast: Cast):
 
 @pytest.mark.parametrize(
     ("amount", "currency", "shown"),
-    [(2000, "usd", "$20.00"), (-150, "eur", "-€1.50"), (500, "jpy", "¥500"), (5, "chf", "CHF 0.05")],
+    [
+        (2000, "usd", "$20.00"),
+        (-150, "eur", "-€1.50"),
+        (500, "jpy", "¥500"),
+        (5, "chf", "CHF 0.05"),
+    ],
 )
 def test_V15_amounts_are_written_as_their_currency_wants(amount: int, currency: str, shown: str):
     assert amounts.money(amount, currency) == shown

@@ -198,9 +198,7 @@ def test_B04_trial_ends_without_a_card(
 ):
     poor = cast.engine.create_customer(method=None)
     end = {"end_behavior": {"missing_payment_method": choice}}
-    sub = cast.engine.subscribe(
-        poor["id"], cast.plus, trial_period_days=7, trial_settings=end
-    )
+    sub = cast.engine.subscribe(poor["id"], cast.plus, trial_period_days=7, trial_settings=end)
     cast.engine.advance(days=7, seconds=3600)
     assert cast.status(sub) == status
     assert event in told()
