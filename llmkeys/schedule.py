@@ -1,4 +1,4 @@
-"""What beat starts for this app."""
+"""What beat starts for this app, and which queue its tasks wait in."""
 
 from datetime import timedelta
 from typing import Any
@@ -20,4 +20,14 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": timedelta(hours=1),
         "options": {"expires": 3600},
     },
+}
+
+# A change that somebody waits for never queues behind work on everybody's keys.
+TASK_ROUTES: dict[str, dict[str, str]] = {
+    "llmkeys.tasks.sync_keys": {"queue": "keys"},
+    "llmkeys.tasks.sync_plans": {"queue": "keys"},
+    "llmkeys.tasks.sweep": {"queue": "keys"},
+    "llmkeys.tasks.drain": {"queue": "bulk"},
+    "llmkeys.tasks.advance_rollouts": {"queue": "bulk"},
+    "llmkeys.tasks.audit_keys": {"queue": "bulk"},
 }

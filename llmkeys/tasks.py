@@ -16,34 +16,34 @@ from llmkeys import (
 )
 
 
-@shared_task(queue="keys")
+@shared_task
 def sync_keys(key_ids: list[int]) -> None:
     reconcile.sync_keys(key_ids)
 
 
-@shared_task(queue="keys")
+@shared_task
 def sync_plans(plan_ids: list[int]) -> None:
     shared_objects.sync_plans(plan_ids)
 
 
-@shared_task(queue="bulk")
+@shared_task
 def drain() -> None:
     reconcile.drain()
 
 
-@shared_task(queue="bulk")
+@shared_task
 def advance_rollouts() -> None:
     """Begins anew as long as there is more to do, so that other work gets its turn between."""
     if rollouts.advance_all():
         advance_rollouts.delay()
 
 
-@shared_task(queue="bulk")
+@shared_task
 def audit_keys() -> None:
     audit.run_audit()
 
 
-@shared_task(queue="keys", expires=5)
+@shared_task(expires=5)
 def sweep() -> None:
     """Every few seconds: whatever is behind, due or to be proved."""
     upkeep.keep_time()

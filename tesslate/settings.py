@@ -7,7 +7,7 @@ from pathlib import Path
 import django_stubs_ext
 
 from tesslate.lib.env import BadSetting, Environment, fernet_key_problem
-from tesslate.schedule import BEAT_SCHEDULE
+from tesslate.schedule import BEAT_SCHEDULE, TASK_ROUTES
 from tesslate.staffroom.navigation import unfold_settings
 
 # Lets annotations such as ModelAdmin[User] and QuerySet[Plan] stand at run time.
@@ -78,6 +78,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = BEAT_SCHEDULE
+CELERY_TASK_ROUTES = TASK_ROUTES
 
 # Encryption at rest: the first key encrypts, all of them decrypt.
 
@@ -321,6 +322,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"OrganizationRole": "accounts.models.Membership.Role"},
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "tesslate.schema.add_errors",
@@ -337,6 +339,14 @@ CHAT_DRAIN_SECONDS = env.integer("CHAT_DRAIN_SECONDS", default=30)
 CHAT_CACHE_SECONDS = env.integer("CHAT_CACHE_SECONDS", default=10)
 CHAT_KEEPALIVE_SECONDS = env.integer("CHAT_KEEPALIVE_SECONDS", default=15, minimum=1)
 CHAT_WRITE_TIMEOUT_SECONDS = env.integer("CHAT_WRITE_TIMEOUT_SECONDS", default=30, minimum=1)
+# Days that the ledger keeps requests, and stored conversations.
+CHAT_LEDGER_DAYS = env.integer("CHAT_LEDGER_DAYS", default=400, minimum=1)
+CHAT_CONTENT_DAYS = env.integer("CHAT_CONTENT_DAYS", default=30, minimum=1)
+# Keep conversations whatever the plan says.
+CHAT_STORE_CONTENT = env.boolean("CHAT_STORE_CONTENT", default=False)
+# Without Valkey nobody can tell whether an idempotency key was used: serve such requests all the
+# same, or refuse them.
+CHAT_IDEMPOTENCY_FAIL_OPEN = env.boolean("CHAT_IDEMPOTENCY_FAIL_OPEN", default=False)
 CHAT_SPILL_DIR = env.text(
     "CHAT_SPILL_DIR", default=str(BASE_DIR / os.environ.get("DATA_DIR", ".local") / "chat-spill")
 )
