@@ -5,7 +5,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from tesslate import errorviews, health, metrics
-from tesslate.me import MeView
+from tesslate.me import ExportView, MeView
 
 urlpatterns = [
     path("", include("accounts.urls")),
@@ -17,6 +17,7 @@ urlpatterns = [
     path("health/ready", health.ready, name="health-ready"),
     path("metrics", metrics.metrics, name="metrics"),
     path("api/me", MeView.as_view(), name="me"),
+    path("api/me/export", ExportView.as_view(), name="me-export"),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     # The split view keeps its script in a file of its own, which the CSP wants.
     path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),

@@ -80,12 +80,12 @@ class AcceptThrottle(PerUserThrottle):
 
 
 class OrganizationsView(APIView):
-    class Output(serializers.Serializer[Any]):
+    class Organizations(serializers.Serializer[Any]):
         organizations = MembershipSerializer(many=True)
 
-    @extend_schema(operation_id="organizations_list", responses=Output)
+    @extend_schema(operation_id="organizations_list", responses=Organizations)
     def get(self, request: Request) -> Response:
-        return Response(self.Output({"organizations": memberships_of(caller(request))}).data)
+        return Response(self.Organizations({"organizations": memberships_of(caller(request))}).data)
 
     @extend_schema(
         operation_id="organizations_create",
@@ -121,13 +121,13 @@ class OrganizationView(APIView):
 
 
 class MembersView(APIView):
-    class Output(serializers.Serializer[Any]):
+    class Members(serializers.Serializer[Any]):
         members = MemberSerializer(many=True)
 
-    @extend_schema(operation_id="members_list", responses=Output)
+    @extend_schema(operation_id="members_list", responses=Members)
     def get(self, request: Request, organization_id: int) -> Response:
         organization = membership_in(organization_id, caller(request)).organization
-        return Response(self.Output({"members": members_of(organization)}).data)
+        return Response(self.Members({"members": members_of(organization)}).data)
 
 
 class MemberView(APIView):
@@ -161,16 +161,16 @@ class MemberView(APIView):
 
 
 class TransferView(APIView):
-    class Input(serializers.Serializer[Any]):
+    class Transfer(serializers.Serializer[Any]):
         user_id = serializers.IntegerField()
 
     @extend_schema(
-        operation_id="organizations_transfer", request=Input, responses=MembershipSerializer
+        operation_id="organizations_transfer", request=Transfer, responses=MembershipSerializer
     )
     def post(self, request: Request, organization_id: int) -> Response:
         user = caller(request)
         organization = owned_organization(organization_id, user)
-        data = self.Input(data=request.data)
+        data = self.Transfer(data=request.data)
         data.is_valid(raise_exception=True)
         organizations.transfer_ownership(
             organization=organization, owner=user, to_user_id=data.validated_data["user_id"]
@@ -179,16 +179,16 @@ class TransferView(APIView):
 
 
 class InvitationsView(APIView):
-    class Output(serializers.Serializer[Any]):
+    class Invitations(serializers.Serializer[Any]):
         invitations = InvitationSerializer(many=True)
 
     def get_throttles(self) -> list[Any]:
         return [InviteThrottle()] if self.request.method == "POST" else []
 
-    @extend_schema(operation_id="invitations_list", responses=Output)
+    @extend_schema(operation_id="invitations_list", responses=Invitations)
     def get(self, request: Request, organization_id: int) -> Response:
         organization = owned_organization(organization_id, caller(request))
-        return Response(self.Output({"invitations": open_invitations(organization)}).data)
+        return Response(self.Invitations({"invitations": open_invitations(organization)}).data)
 
     @extend_schema(
         operation_id="invitations_create",
@@ -225,12 +225,14 @@ class InvitationView(APIView):
 class AcceptView(APIView):
     throttle_classes = [AcceptThrottle]
 
-    class Input(serializers.Serializer[Any]):
+    class Acceptance(serializers.Serializer[Any]):
         token = serializers.CharField(max_length=200)
 
-    @extend_schema(operation_id="invitations_accept", request=Input, responses=MembershipSerializer)
+    @extend_schema(
+        operation_id="invitations_accept", request=Acceptance, responses=MembershipSerializer
+    )
     def post(self, request: Request) -> Response:
-        data = self.Input(data=request.data)
+        data = self.Acceptance(data=request.data)
         data.is_valid(raise_exception=True)
         membership = invitations.accept(token=data.validated_data["token"], user=caller(request))
         return Response(MembershipSerializer(membership).data)
@@ -239,12 +241,12 @@ class AcceptView(APIView):
 def _name(request: Request) -> str:
     """The organization's name out of the body. Raises a validation error."""
 
-    class Input(serializers.ModelSerializer[Organization]):
+    class NameSerializer(serializers.ModelSerializer[Organization]):
         class Meta:
             model = Organization
             fields = ["name"]
 
-    data = Input(data=request.data)
+    data = NameSerializer(data=request.data)
     data.is_valid(raise_exception=True)
     name: str = data.validated_data["name"]
     return name

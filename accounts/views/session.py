@@ -44,10 +44,10 @@ class SessionView(APIView):
 
     authentication_classes = [CookieAuthentication]
 
-    class Input(serializers.Serializer[Any]):
+    class SignIn(serializers.Serializer[Any]):
         id_token = serializers.CharField(max_length=8192, trim_whitespace=True)
 
-    class Output(serializers.Serializer[Any]):
+    class Session(serializers.Serializer[Any]):
         user = UserSerializer()
         csrf_token = serializers.CharField(
             help_text="For the X-CSRFToken header; a front end on another site cannot read cookies."
@@ -64,13 +64,13 @@ class SessionView(APIView):
     def get_throttles(self) -> list[BaseThrottle]:
         return [SignInThrottle()] if self.request.method == "POST" else []
 
-    @extend_schema(operation_id="session_read", responses=Output)
+    @extend_schema(operation_id="session_read", responses=Session)
     def get(self, request: Request) -> Response:
         return self._answer(request, caller(request))
 
-    @extend_schema(operation_id="session_create", auth=[], request=Input, responses=Output)
+    @extend_schema(operation_id="session_create", auth=[], request=SignIn, responses=Session)
     def post(self, request: Request) -> Response:
-        data = self.Input(data=request.data)
+        data = self.SignIn(data=request.data)
         data.is_valid(raise_exception=True)
         identity = verify_id_token(data.validated_data["id_token"])
         if time.time() - identity.authenticated_at > RECENT_SIGN_IN_SECONDS:
@@ -88,5 +88,5 @@ class SessionView(APIView):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _answer(self, request: Request, user: User) -> Response:
-        output = self.Output({"user": user, "csrf_token": get_token(request._request)})
+        output = self.Session({"user": user, "csrf_token": get_token(request._request)})
         return Response(output.data)

@@ -44,12 +44,12 @@ class MadeTokenSerializer(TokenSerializer):
 
 
 class TokensView(APIView):
-    class Output(serializers.Serializer[Any]):
+    class Tokens(serializers.Serializer[Any]):
         tokens = TokenSerializer(many=True)
 
-    @extend_schema(operation_id="tokens_list", responses=Output)
+    @extend_schema(operation_id="tokens_list", responses=Tokens)
     def get(self, request: Request) -> Response:
-        return Response(self.Output({"tokens": live_tokens(caller(request))}).data)
+        return Response(self.Tokens({"tokens": live_tokens(caller(request))}).data)
 
     @extend_schema(
         operation_id="tokens_create",

@@ -7,9 +7,10 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from accounts.services import suspend_user
+from accounts.tokens import create_token
 from plans.models import Plan
 from tesslate.lib.cause import Cause
-from tests.factories import MembershipFactory, OrganizationFactory
+from tests.factories import MembershipFactory, OrganizationFactory, SubscriptionFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -56,9 +57,9 @@ def test_organizations_are_ones_own(api: APIClient, user: User, stranger: User, 
     MembershipFactory.create(organization=mine, user=user, role="owner")
     MembershipFactory.create(organization=theirs, user=stranger)
 
-    assert about(api, user)["organizations"] == [
-        {"id": mine.pk, "name": mine.name, "role": "owner"}
-    ]
+    [shown] = about(api, user)["organizations"]
+
+    assert (shown["id"], shown["name"], shown["role"]) == (mine.pk, mine.name, "owner")
 
 
 def test_suspended_user_sees_it(api: APIClient, user: User, free_plan: Plan):
@@ -71,5 +72,73 @@ def test_suspended_user_sees_it(api: APIClient, user: User, free_plan: Plan):
     assert "secret reason" not in str(me)
 
 
-def test_nobody_is_refused(api: APIClient):
-    assert api.get("/api/me").status_code == 401
+@pytest.mark.parametrize(("method", "path"), [("get", ""), ("delete", ""), ("get", "/export")])
+def test_nobody_is_refused(api: APIClient, method, path):
+    assert getattr(api, method)(f"/api/me{path}").status_code == 401
+
+
+def test_leaving_erases_the_account_and_ends_the_session(client, user: User, free_plan: Plan):
+    client.force_login(user)
+
+    response = client.delete(
+        "/api/me", {"confirm": "Alice@Example.com "}, content_type="application/json"
+    )
+
+    assert response.status_code == 204
+    user.refresh_from_db()
+    assert user.deleted_at is not None
+    assert client.get("/api/me").status_code == 401
+
+
+@pytest.mark.parametrize("body", [{}, {"confirm": ""}, {"confirm": "mallory@example.com"}, []])
+def test_leaving_by_accident_is_refused(api: APIClient, user: User, body):
+    api.force_authenticate(user)
+
+    response = api.delete("/api/me", body, "json")
+
+    assert response.status_code == 400
+    user.refresh_from_db()
+    assert user.deleted_at is None
+
+
+def test_owner_on_whom_others_depend_hands_over_first(
+    api: APIClient, user: User, stranger: User, free_plan: Plan
+):
+    organization = OrganizationFactory.create()
+    MembershipFactory.create(organization=organization, user=user, role="owner")
+    MembershipFactory.create(organization=organization, user=stranger)
+    api.force_authenticate(user)
+
+    response = api.delete("/api/me", {"confirm": user.email}, "json")
+
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "last_owner"
+    user.refresh_from_db()
+    assert user.deleted_at is None
+
+
+def test_export_holds_ones_own_data_and_no_secret(
+    api: APIClient, user: User, stranger: User, free_plan: Plan, empty_cache
+):
+    mine, theirs = OrganizationFactory.create_batch(2)
+    MembershipFactory.create(organization=mine, user=user)
+    MembershipFactory.create(organization=theirs, user=stranger)
+    SubscriptionFactory.create(customer__user=user, stripe_subscription_id="sub_mine")
+    SubscriptionFactory.create(customer__user=stranger, stripe_subscription_id="sub_theirs")
+    cause = Cause.user(user.pk)
+    token, value = create_token(
+        user=user, name="laptop", scopes=["chat"], expires_at=None, cause=cause
+    )
+    api.force_authenticate(user)
+
+    response = api.get("/api/me/export")
+
+    assert response.headers["Content-Disposition"].startswith("attachment;")
+    export = response.json()
+    assert export["account"]["email"] == user.email
+    assert [organization["name"] for organization in export["organizations"]] == [mine.name]
+    assert [sub["stripe_subscription_id"] for sub in export["subscriptions"]] == ["sub_mine"]
+    assert export["api_tokens"][0]["name"] == "laptop"
+    assert "token.created" in {entry["action"] for entry in export["history"]}
+    for secret in (value, token.token_hash, user.password, stranger.email, theirs.name):
+        assert secret not in response.content.decode()
