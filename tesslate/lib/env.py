@@ -1,5 +1,6 @@
 """Read the environment so that a bad value stops the start with one line naming the variable."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -97,7 +98,10 @@ class Environment:
     def database(self, name: str, *, local_default: str) -> dict[str, object]:
         value = self.text(name, local_default=local_default)
         try:
-            config = dict(environ.Env.db_url_config(value))
+            with warnings.catch_warnings():
+                # An unknown scheme is told by the one line below, not by a second one.
+                warnings.simplefilter("ignore")
+                config = dict(environ.Env.db_url_config(value))
         except (ImproperlyConfigured, ValueError):
             raise BadSetting(name, "is not a database URL") from None
         if config.get("ENGINE") != "django.db.backends.postgresql":
