@@ -12,8 +12,17 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
-from llmkeys import marking, rotation, services
-from llmkeys.models import GatewayState, KeyEvent, KillSwitch, PlanAtGateway, VirtualKey
+from llmkeys import marking, rollouts, rotation, services, switches
+from llmkeys.models import (
+    AuditFinding,
+    AuditRun,
+    GatewayState,
+    KeyEvent,
+    KillSwitch,
+    PlanAtGateway,
+    Rollout,
+    VirtualKey,
+)
 from llmkeys.selectors import shown_state
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
@@ -293,6 +302,34 @@ class KillSwitchAdmin(ReadOnlyAdmin):
     ]
     list_filter = ["scope", ("lifted_at", admin.EmptyFieldListFilter)]
     list_select_related = ["gateway_model", "plan", "user", "pulled_by"]
+    actions = ["lift"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("llmkeys.add_killswitch"))
+
+    def get_fields(self, request: HttpRequest, obj: KillSwitch | None = None) -> list[str]:
+        asked = ["scope", "gateway_model", "plan", "user", "reason", "expires_at"]
+        told = ["pulled_by", "pulled_at", "lifted_at", "proven_at", "proof"]
+        return asked if obj is None else asked + told
+
+    autocomplete_fields = ["user"]
+
+    def save_model(self, request: HttpRequest, obj: KillSwitch, form: Any, change: bool) -> None:
+        """Only ever a new one: a switch that was pulled is lifted, never edited."""
+        pulled = switches.pull(
+            scope=obj.scope,
+            target=obj.target,
+            reason=obj.reason,
+            expires_at=obj.expires_at,
+            cause=Cause.staff(request.user.pk or 0, "admin"),
+        )
+        obj.pk = pulled.pk
+
+    @admin.action(description="Lift", permissions=["act"])
+    def lift(self, request: HttpRequest, queryset: QuerySet[KillSwitch]) -> None:
+        for switch in queryset:
+            switches.lift(switch=switch, cause=Cause.staff(request.user.pk or 0, "admin"))
+        self.message_user(request, "Lifted; the gateway follows in a moment.")
 
 
 def compare(desired: dict[str, Any] | None, observed: dict[str, Any] | None) -> SafeString:
@@ -311,3 +348,57 @@ def compare(desired: dict[str, Any] | None, observed: dict[str, Any] | None) -> 
     return format_html(
         "<table><tr><th></th><th>field</th><th>desired</th><th>observed</th></tr>{}</table>", rows
     )
+
+
+@admin.register(AuditRun)
+class AuditRunAdmin(ReadOnlyAdmin):
+    list_display = ["started_at", "state", "repairs", "counts", "finished_at", "error"]
+    list_filter = ["state"]
+
+
+@admin.register(AuditFinding)
+class AuditFindingAdmin(ReadOnlyAdmin):
+    list_display = ["kind", "key", "alias", "fields", "repaired", "run"]
+    list_filter = ["kind", "repaired"]
+    search_fields = ["alias", "gateway_id", "key__user__email"]
+    list_select_related = ["key__user", "run"]
+
+
+@admin.register(Rollout)
+class RolloutAdmin(ReadOnlyAdmin):
+    list_display = ["plan", "state", "before", "after", "done", "started_by", "started_at"]
+    list_filter = ["state", "plan"]
+    list_select_related = ["plan", "started_by"]
+    actions = ["pause", "resume", "cancel", "roll_back"]
+
+    @admin.display(description="done")
+    def done(self, rollout: Rollout) -> str:
+        progress = rollouts.progress(rollout)
+        return f"{progress.percent} % of {progress.total}"
+
+    @admin.action(description="Pause", permissions=["act"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[Rollout]) -> None:
+        self._each(request, queryset, rollouts.pause)
+
+    @admin.action(description="Resume", permissions=["act"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Rollout]) -> None:
+        self._each(request, queryset, rollouts.resume)
+
+    @admin.action(description="Cancel, and put everything back", permissions=["act"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Rollout]) -> None:
+        self._each(request, queryset, rollouts.cancel)
+
+    @admin.action(description="Roll back", permissions=["act"])
+    def roll_back(self, request: HttpRequest, queryset: QuerySet[Rollout]) -> None:
+        self._each(request, queryset, rollouts.roll_back)
+
+    def _each(
+        self, request: HttpRequest, queryset: QuerySet[Rollout], do: Callable[..., object]
+    ) -> None:
+        for rollout in queryset.select_related("plan"):
+            try:
+                do(rollout=rollout, cause=Cause.staff(request.user.pk or 0, "admin"))
+            except ApiError as error:
+                self.message_user(request, f"{rollout}: {error.message}", messages.WARNING)
+            else:
+                self.message_user(request, f"{rollout}: done")

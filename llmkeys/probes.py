@@ -10,6 +10,7 @@ from django.utils import timezone
 from llmkeys import breaker, gateway
 from llmkeys.acting import obeys
 from llmkeys.litellm_errors import LiteLLMUnavailable
+from llmkeys.metrics import ENFORCEMENT_LAG
 from llmkeys.models import KeyEvent, PlanAtGateway, VirtualKey
 from llmkeys.recording import OBEY_WITHIN, PROBE_EVERY
 from llmkeys.shared_objects import probe_plan
@@ -59,6 +60,7 @@ def probe_key(key: VirtualKey) -> bool:
             **gone,
         )
         KeyEvent.objects.create(key=key, action="enforced", generation=key.observed_generation)
+        ENFORCEMENT_LAG.observe((now - (key.probe_since or now)).total_seconds())
         return True
     late = is_late(key.probe_since, now)
     if late and key.enforcement_alarm_at is None:

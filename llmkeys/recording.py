@@ -15,6 +15,7 @@ from llmkeys.acting import KeyResult, Note, Postponed, expectation
 from llmkeys.leases import Claim
 from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
 from llmkeys.marking import behind, mark_keys
+from llmkeys.metrics import SYNC_LAG, SYNCS
 from llmkeys.models import KeyEvent, PlanAtGateway, VirtualKey
 from llmkeys.spec import last_used
 from tesslate.lib import changes
@@ -68,6 +69,17 @@ def record(claim: Claim, results: Iterable[KeyResult]) -> None:
         KeyEvent.objects.bulk_create(events)
         changes.publish({row.user_id for row in rows.values() if row.pk in touched})
         _follow_up(results, rows)
+    _count(results, rows, now)
+
+
+def _count(results: Iterable[KeyResult], rows: Mapping[int, VirtualKey], now: datetime) -> None:
+    for result in results:
+        row = rows.get(result.work.key_id)
+        if row is None or isinstance(result.error, Postponed):
+            continue
+        SYNCS.labels("done" if result.error is None else type(result.error).__name__).inc()
+        if result.error is None and row.dirty_since is not None:
+            SYNC_LAG.observe((now - row.dirty_since).total_seconds())
 
 
 def record_postponed(claim: Claim, postponed: Mapping[int, Postponed]) -> None:

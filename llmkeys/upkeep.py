@@ -66,6 +66,7 @@ def warn_about_use() -> int:
         )
         .exclude(events__action=STILL_USED)
         .select_related("user")
+        .distinct()
     )
     for key in ending:
         KeyEvent.objects.create(

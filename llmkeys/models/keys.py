@@ -42,7 +42,8 @@ class VirtualKey(Reconciled):
     last_four = models.CharField(max_length=4)
 
     lifecycle = models.CharField(max_length=10, choices=Lifecycle, default=Lifecycle.ACTIVE)
-    replaces = models.OneToOneField(
+    # Several may: after a rotation was undone, the same key can be rotated again.
+    replaces = models.ForeignKey(
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="replaced_by"
     )
     retire_at = models.DateTimeField(null=True, blank=True)

@@ -1,0 +1,30 @@
+"""Bring stored keys under the first of ENCRYPTION_KEYS."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from llmkeys.encryption import reencrypt_all
+
+
+class Command(BaseCommand):
+    help = (
+        "Encrypt every stored key anew under the first of ENCRYPTION_KEYS. Starts again where it "
+        "stopped, and does nothing to what is done. Afterwards the old key may be removed."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--batch", type=int, default=500)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        result = reencrypt_all(batch=options["batch"], progress=self._progress)
+        self.stdout.write(f"{result.changed} encrypted anew, {result.current} were already")
+        if result.unreadable:
+            ids = ", ".join(str(pk) for pk in result.unreadable[:20])
+            raise CommandError(
+                f"{len(result.unreadable)} cannot be opened with any of ENCRYPTION_KEYS: {ids}"
+            )
+
+    def _progress(self, done: int, total: int) -> None:
+        self.stderr.write(f"\r{done} of {total}", ending="")

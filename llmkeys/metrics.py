@@ -1,0 +1,65 @@
+"""Key figures for Prometheus. What the database knows is read at scrape time (``figures``)."""
+
+from collections.abc import Iterable
+
+from django.db.models import Count, Q
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from llmkeys.models import AuditRun, GatewayState, PlanAtGateway, VirtualKey
+
+SYNCS = Counter("tesslate_key_syncs_total", "Turns of work on a key, by outcome.", ["outcome"])
+SYNC_LAG = Histogram(
+    "tesslate_key_sync_lag_seconds",
+    "From the change that concerns a key to the gateway holding it.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 7200),
+)
+ENFORCEMENT_LAG = Histogram(
+    "tesslate_key_enforcement_lag_seconds",
+    "From withdrawing access at the gateway to a probe that finds it gone.",
+    buckets=(0.1, 0.5, 1, 5, 15, 30, 60, 90, 300),
+)
+
+
+def figures() -> Iterable[Metric]:
+    """Gauges out of the database."""
+    keys = VirtualKey.objects.aggregate(
+        parked=Count("pk", filter=Q(parked_at__isnull=False)),
+        unproven=Count("pk", filter=Q(probe_at__isnull=False)),
+        disobeyed=Count("pk", filter=Q(enforcement_alarm_at__isnull=False)),
+    )
+    plans = PlanAtGateway.objects.filter(enforcement_alarm_at__isnull=False).count()
+    yield _gauge("tesslate_keys_parked", "Keys given up after too many attempts.", keys["parked"])
+    yield _gauge(
+        "tesslate_keys_unproven", "Withdrawals not yet seen to be obeyed.", keys["unproven"]
+    )
+    yield _gauge(
+        "tesslate_keys_not_enforced",
+        "Withdrawals that the gateway has not obeyed in time.",
+        keys["disobeyed"] + plans,
+    )
+    yield from _audit_figures()
+
+
+def _audit_figures() -> Iterable[Metric]:
+    last = AuditRun.objects.filter(state=AuditRun.State.FINISHED).first()
+    found = GaugeMetricFamily(
+        "tesslate_audit_keys", "Keys by what the last whole audit found.", labels=["kind"]
+    )
+    for kind, count in (last.counts if last else {}).items():
+        found.add_metric([kind], count)
+    yield found
+    if last is not None and last.finished_at is not None:
+        at = last.finished_at.timestamp()
+        yield _gauge("tesslate_audit_finished_timestamp", "When it finished.", at)
+    state = GatewayState.objects.filter(converged_at__isnull=False).first()
+    if state is not None and state.converged_at is not None:
+        yield _gauge(
+            "tesslate_converged_timestamp",
+            "When everything was last compared and found equal.",
+            state.converged_at.timestamp(),
+        )
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)

@@ -1,0 +1,109 @@
+"""Staff's pages about keys: each opens, each action works, and none shows a secret."""
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from accounts.models import User
+from llmkeys import audit, switches
+from llmkeys.models import GatewayState, PlanAtGateway, VirtualKey
+from tesslate.lib.crypto import decrypt
+from tests.llmkeys.conftest import CAUSE, sync
+from tests.llmkeys.standin import StandIn
+
+pytestmark = pytest.mark.django_db
+
+PAGES = [
+    "virtualkey",
+    "planatgateway",
+    "keyevent",
+    "gatewaystate",
+    "killswitch",
+    "auditrun",
+    "auditfinding",
+    "rollout",
+]
+
+
+@pytest.fixture
+def everything(standin: StandIn, key: VirtualKey, user: User) -> VirtualKey:
+    GatewayState.objects.get_or_create(url="http://gateway.test")
+    switches.pull(scope="user", target=user, reason="a test", cause=CAUSE)
+    sync()
+    standin.edit(key, max_budget=99.0)
+    audit.run_audit(repair=False)
+    return key
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_lists_open_and_show_no_secret(
+    everything: VirtualKey, staff_client: Client, page: str
+) -> None:
+    answer = staff_client.get(reverse(f"admin:llmkeys_{page}_changelist"), {"q": "a"})
+    assert answer.status_code == 200
+    assert decrypt(everything.secret) not in answer.content.decode()
+
+
+@pytest.mark.parametrize("which", ["yes", "no", "stuck", "alarm"])
+def test_keys_are_filtered_by_how_they_are_doing(
+    everything: VirtualKey, staff_client: Client, which: str
+) -> None:
+    url = reverse("admin:llmkeys_virtualkey_changelist")
+    assert staff_client.get(url, {"in_step": which}).status_code == 200
+
+
+def test_a_key_shows_desired_and_observed_and_its_trail(
+    everything: VirtualKey, staff_client: Client
+) -> None:
+    url = reverse("admin:llmkeys_virtualkey_change", args=[everything.pk])
+    page = staff_client.get(url).content.decode()
+    assert "desired" in page
+    assert "tesslate-free" in page
+    assert everything.last_four in page
+    assert everything.secret not in page
+    assert decrypt(everything.secret) not in page
+
+
+def test_a_plan_at_the_gateway_shows_both_sides(
+    everything: VirtualKey, staff_client: Client
+) -> None:
+    shared = PlanAtGateway.objects.get()
+    url = reverse("admin:llmkeys_planatgateway_change", args=[shared.pk])
+    assert "rpm_limit" in staff_client.get(url).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("action", "lifecycle"),
+    [
+        ("rotate", "retiring"),
+        ("revoke", "retired"),
+        ("block", "active"),
+        ("unblock", "active"),
+        ("resync", "active"),
+        ("reset_spend", "active"),
+        ("undo_rotation", "active"),
+    ],
+)
+def test_actions_act(key: VirtualKey, staff_client: Client, action: str, lifecycle: str) -> None:
+    url = reverse("admin:llmkeys_virtualkey_changelist")
+    data = {"action": action, "_selected_action": [key.pk]}
+    answer = staff_client.post(url, data, follow=True)
+    assert answer.status_code == 200
+    key.refresh_from_db()
+    assert key.lifecycle == lifecycle
+    assert (key.blocked_at is not None) is (action == "block")
+
+
+def test_keys_cannot_be_edited_added_or_deleted_by_hand(
+    key: VirtualKey, staff_client: Client
+) -> None:
+    assert staff_client.get(reverse("admin:llmkeys_virtualkey_add")).status_code == 403
+    delete = reverse("admin:llmkeys_virtualkey_delete", args=[key.pk])
+    assert staff_client.post(delete, {"post": "yes"}).status_code == 403
+    assert VirtualKey.objects.filter(pk=key.pk).exists()
+
+
+def test_customers_have_no_business_there(key: VirtualKey, client: Client, user: User) -> None:
+    client.force_login(user)
+    url = reverse("admin:llmkeys_virtualkey_changelist")
+    assert client.get(url).status_code in (302, 403, 404)

@@ -1,0 +1,181 @@
+"""What support and operators run."""
+
+import io
+import sys
+from collections.abc import Callable
+
+import pytest
+from cryptography.fernet import Fernet
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from accounts.models import User
+from llmkeys import gateway
+from llmkeys.models import GatewayState, VirtualKey
+from plans.entitlements import refresh_entitlements
+from plans.models import Plan
+from tesslate.lib.crypto import decrypt
+from tests.factories import UserFactory
+from tests.llmkeys import faults
+from tests.llmkeys.conftest import CAUSE, entitle, only_key, sync
+from tests.llmkeys.standin import MASTER_KEY, StandIn, client_of
+
+pytestmark = pytest.mark.django_db
+
+Run = Callable[..., str]
+
+
+def run(name: str, *args: str) -> str:
+    """Its output; with the reason at the end where it fails."""
+    out = io.StringIO()
+    try:
+        call_command(name, *args, stdout=out, stderr=io.StringIO())
+    except CommandError as error:
+        return f"{out.getvalue()}\nfailed: {error}"
+    return out.getvalue()
+
+
+@pytest.fixture
+def settled(standin: StandIn, user: User, free: Plan) -> VirtualKey:
+    """As the product itself would have it: entitlement decided by plans, key in step."""
+    refresh_entitlements([user.pk], cause=CAUSE)
+    sync()
+    return only_key(user)
+
+
+def test_audit_keys_prints_a_table_and_repairs(standin: StandIn, settled: VirtualKey) -> None:
+    standin.edit(settled, max_budget=99.0)
+    assert "drifted" in run("audit_keys", "--dry-run")
+    assert standin.key(settled).max_budget == 99
+    run("audit_keys", "--repair")
+    assert standin.key(settled).max_budget == 1
+    assert "failed" not in run("audit_keys", "--dry-run")
+
+
+def test_audit_keys_fails_when_it_cannot_finish(standin: StandIn, settled: VirtualKey) -> None:
+    standin.before = faults.refused
+    assert "not finished" in run("audit_keys")
+
+
+def test_converge_says_so_and_when(standin: StandIn, settled: VirtualKey) -> None:
+    assert run("converge", "--check").endswith("converged\n")
+    assert GatewayState.objects.get().converged_at is not None
+
+
+def test_converge_finds_a_difference_in_every_stage(
+    standin: StandIn, settled: VirtualKey, user: User, pro: Plan
+) -> None:
+    standin.edit(settled, max_budget=99.0, blocked=True)
+    assert "observed → gateway: user" in run("converge", "--check")
+    assert "is refused (401)" in run("converge", "--check")
+
+    user.current_entitlement.plan = pro
+    user.current_entitlement.save()
+    told = run("converge", "--check")
+    assert "billing → entitlement: user" in told
+    assert "desired → observed: user" in told
+
+    VirtualKey.objects.update(lifecycle="retired")
+    assert "is entitled and has no key" in run("converge", "--check")
+    assert "failed:" in run("converge", "--check")
+
+
+def test_converge_tells_an_undecided_user_and_a_key_without_entitlement(
+    standin: StandIn, settled: VirtualKey, user: User
+) -> None:
+    user.current_entitlement.delete()
+    told = run("converge", "--check")
+    assert "has never been decided" in told
+    assert "without an entitlement" in told
+
+
+def test_converge_during_an_outage_is_no_success(standin: StandIn, settled: VirtualKey) -> None:
+    standin.before = faults.refused
+    told = run("converge", "--check")
+    assert "not compared to the end" in told
+    assert "failed:" in told
+
+
+def test_explain_access_gives_the_chain(
+    standin: StandIn, settled: VirtualKey, user: User, pro: Plan
+) -> None:
+    told = run("explain_access", user.email, "small")
+    assert "The plan includes the model." in told
+    assert "the key may call the model" in told
+    assert told.endswith("access\n")
+
+    told = run("explain_access", user.email, "large")
+    assert "NO   The plan does not include the model." in told
+    assert "failed: no access" in told
+
+
+def test_explain_access_tells_a_spent_budget(
+    standin: StandIn, settled: VirtualKey, user: User
+) -> None:
+    standin.spend(settled, 1.5)
+    assert "NO   Spent 1.5 of 1.0 US dollars" in run("explain_access", user.email, "small")
+
+
+@pytest.mark.parametrize("name", ["nobody@example.com", "999999"])
+def test_unknown_people_are_told_so(name: str) -> None:
+    assert "There is no user" in run("show_limits", name)
+
+
+def test_show_limits_prints_all_three_sides(settled: VirtualKey, user: User) -> None:
+    told = run("show_limits", user.email)
+    assert "20000" in told
+    assert "differs" not in told
+
+
+def test_reset_limits(standin: StandIn, settled: VirtualKey, user: User) -> None:
+    standin.spend(settled, 0.9)
+    run("reset_limits", user.email, "--reason", "our fault")
+    sync()
+    assert standin.key(settled).spend == 0
+
+
+def test_resync_reads_first_and_repairs(standin: StandIn, settled: VirtualKey, user: User) -> None:
+    standin.edit(settled, max_budget=99.0)
+    assert "1 of 1" in run("resync", user.email)
+    standin.edit(settled, max_budget=99.0)
+    assert "1 of 1" in run("resync", "--all")
+    assert standin.key(settled).max_budget == 1
+
+
+def test_S08_check_master_keys_before_one_is_taken_away(
+    standin: StandIn, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.LITELLM_MASTER_KEYS = ["sk-new-and-unknown", MASTER_KEY]
+    gateway.use(client_of(standin))
+    told = run("check_master_keys")
+    assert "refused" in told
+    assert "accepted" in told
+    assert MASTER_KEY not in told
+    monkeypatch.setattr(sys, "stdin", io.StringIO("sk-candidate-00001\n"))
+    assert "failed" in run("check_master_keys", "--candidate")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{MASTER_KEY}\n"))
+    assert "Put it first" in run("check_master_keys", "--candidate")
+
+
+def test_S42_encryption_keys_rotate_by_command_and_resume(
+    standin: StandIn, free: Plan, settings: Settings
+) -> None:
+    for person in UserFactory.create_batch(5):
+        entitle(person, free)
+    values = {key.pk: decrypt(key.secret) for key in VirtualKey.objects.all()}
+    old, new = settings.ENCRYPTION_KEYS[0], Fernet.generate_key().decode()
+
+    settings.ENCRYPTION_KEYS = [new, old]
+    assert {key.pk: decrypt(key.secret) for key in VirtualKey.objects.all()} == values
+    assert "5 encrypted anew, 0 were already" in run("reencrypt_keys", "--batch", "2")
+    assert "0 encrypted anew, 5 were already" in run("reencrypt_keys")
+
+    settings.ENCRYPTION_KEYS = [new]
+    assert {key.pk: decrypt(key.secret) for key in VirtualKey.objects.all()} == values
+
+
+def test_S42_what_no_key_opens_is_named_and_left(
+    standin: StandIn, settled: VirtualKey, settings: Settings
+) -> None:
+    settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    assert f"cannot be opened with any of ENCRYPTION_KEYS: {settled.pk}" in run("reencrypt_keys")
