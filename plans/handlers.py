@@ -11,6 +11,7 @@ from typing import Any
 
 from plans import payments, settlement, stripe_client, stripe_reading
 from plans.catalogue import follow_price, follow_product
+from plans.coalescing import is_behind, settle_siblings
 from plans.customers import (
     find_customer,
     forget_deleted,
@@ -18,6 +19,7 @@ from plans.customers import (
     relink_by_metadata,
 )
 from plans.entitlements import refresh_entitlements, users_of
+from plans.event_types import INVOICE_CHANGES, SUBSCRIPTION_CHANGES
 from plans.models import BillingNotice, BillingProblem, StripeEvent
 from plans.notices import note
 from plans.problems import open_problem, resolve_problem
@@ -81,7 +83,11 @@ def handle(event: StripeEvent, *, now: datetime) -> Verdict:
 
 def on_subscription(incoming: Incoming) -> Verdict:
     reading = _read_back(incoming, object_id(incoming.about))
-    if reading.found is not None and _is_behind(incoming, reading.found):
+    if (
+        reading.found is not None
+        and incoming.event.attempts < BELIEVED_AT_ATTEMPT
+        and is_behind(reading.found, incoming.about, incoming.previous)
+    ):
         raise ReadingBehind
     if _is_stale(incoming, reading):
         return Verdict(State.PROCESSED, "subscription.stale")
@@ -112,12 +118,16 @@ def on_schedule(incoming: Incoming) -> Verdict:
 
 
 def _read_back(incoming: Incoming, subscription_id: str) -> Reading:
-    return read_back(
+    reading = read_back(
         subscription_id,
         cause=incoming.cause,
         stripe_customer_id=incoming.customer_id,
         at=incoming.now,
     )
+    serves_all = reading.outcome in {"created", "updated", "unchanged"}
+    if serves_all and reading.found is not None and reading.began_at is not None:
+        settle_siblings(incoming.event, reading.found, read_from=reading.began_at)
+    return reading
 
 
 def _verdict(reading: Reading) -> Verdict:
@@ -129,20 +139,6 @@ def _verdict(reading: Reading) -> Verdict:
         case "unknown":
             return Verdict(State.IGNORED, "ignored:unknown_object")
     return Verdict(State.PROCESSED, f"subscription.{reading.outcome}")
-
-
-def _is_behind(incoming: Incoming, found: Json) -> bool:
-    """Does Stripe still show exactly what the event says was before?"""
-    if incoming.event.attempts >= BELIEVED_AT_ATTEMPT:
-        return False
-    simple = {
-        name: value
-        for name, value in incoming.previous.items()
-        if not isinstance(value, Mapping | list) and name in found
-    }
-    return bool(simple) and all(
-        found[name] == value and incoming.about.get(name) != value for name, value in simple.items()
-    )
 
 
 def _is_stale(incoming: Incoming, reading: Reading) -> bool:
@@ -294,23 +290,14 @@ def _all(prefix: str, names: str, handler: Callable[[Incoming], Verdict]) -> dic
 
 
 HANDLERS: dict[str, Callable[[Incoming], Verdict]] = {
-    **_all(
-        "customer.subscription",
-        "created updated deleted paused resumed pending_update_applied pending_update_expired",
-        on_subscription,
-    ),
+    **dict.fromkeys(SUBSCRIPTION_CHANGES, on_subscription),
     **_all("customer.subscription", "trial_will_end", on_trial_ending),
     **_all(
         "subscription_schedule",
         "created updated released aborted canceled completed expiring",
         on_schedule,
     ),
-    **_all(
-        "invoice",
-        "created updated paid payment_succeeded payment_failed payment_attempt_required overdue "
-        "overpaid marked_uncollectible voided deleted will_be_due",
-        on_invoice,
-    ),
+    **dict.fromkeys(INVOICE_CHANGES, on_invoice),
     **_all("invoice", "payment_action_required", on_action_required),
     **_all("invoice", "finalization_failed", on_finalization_failed),
     **_all("invoice", "finalized", on_invoice_finalized),

@@ -5,7 +5,7 @@ or how often. Readings are taken and applied under one lock per customer.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +60,8 @@ class Reading:
     outcome: str
     subscription: Subscription | None = None
     found: Json | None = None
+    # When the look began: whatever had happened at Stripe by then is in it.
+    began_at: datetime | None = None
 
 
 def read_back(
@@ -75,10 +77,11 @@ def read_back(
         if not payer_id:
             return Reading("unknown")
         lock_stripe_customer(payer_id)
+        began_at = timezone.now()
         found = stripe.subscription(subscription_id)
         if found is None:
             return _vanished(subscription_id, cause, at)
-        return apply(found, cause=cause, at=at)
+        return replace(apply(found, cause=cause, at=at), began_at=began_at)
 
 
 def read_back_customer(
