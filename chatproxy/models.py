@@ -190,6 +190,7 @@ class ChatRequest(models.Model):
                 name="chatrequest_by_model",
             ),
             models.Index(fields=["gateway_response_id"], name="chatrequest_by_response"),
+            models.Index(fields=["-started_at"], name="chatrequest_by_time"),
         ]
 
     def __str__(self) -> str:

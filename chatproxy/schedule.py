@@ -1,0 +1,16 @@
+"""When planned work runs. Everything here is also safe to run at any other time."""
+
+from celery.schedules import crontab
+
+BEAT_SCHEDULE = {
+    "chatproxy.make_partitions": {
+        "task": "chatproxy.make_partitions",
+        "schedule": crontab(minute=11, hour="*/6"),
+        "options": {"queue": "bulk"},
+    },
+    "chatproxy.drop_old": {
+        "task": "chatproxy.drop_old",
+        "schedule": crontab(minute=41, hour=4),
+        "options": {"queue": "bulk"},
+    },
+}

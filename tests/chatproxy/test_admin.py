@@ -1,0 +1,137 @@
+"""Staff pages of prompts and of the ledger."""
+
+import uuid
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from chatproxy.exchange import new_exchange
+from chatproxy.models import ChatRequest, SystemPrompt
+from tests.factories import GatewayModelFactory, PlanFactory
+
+FORM = {
+    "name": "Manners",
+    "category": "base",
+    "position": "10",
+    "is_enabled": "on",
+    "text": "Be kind to {{ user_name }}.",
+    "note": "first",
+    "percent": "100",
+    "starts_at_0": "",
+    "starts_at_1": "",
+    "ends_at_0": "",
+    "ends_at_1": "",
+}
+
+
+@pytest.fixture
+def prompt(signed_in_staff):
+    response = signed_in_staff.post(reverse("admin:chatproxy_systemprompt_add"), FORM)
+    assert response.status_code == 302, response.content.decode()[:3000]
+    return SystemPrompt.objects.get()
+
+
+@pytest.fixture
+def signed_in_staff(staff_client):
+    return staff_client
+
+
+def change(client, prompt, **fields):
+    url = reverse("admin:chatproxy_systemprompt_change", args=[prompt.pk])
+    response = client.post(url, {**FORM, **fields})
+    assert response.status_code == 302
+    prompt.refresh_from_db()
+
+
+def test_adding_a_prompt_publishes_its_first_version(prompt, staff):
+    assert prompt.published.text == "Be kind to {{ user_name }}."
+    assert prompt.published.created_by == staff
+
+
+def test_editing_the_text_makes_a_version(prompt, signed_in_staff):
+    change(signed_in_staff, prompt, text="Be brief.\r\nBe kind.", note="shorter")
+    assert prompt.published.number == 2
+    assert prompt.published.text == "Be brief.\nBe kind."
+
+
+def test_editing_anything_else_does_not(prompt, signed_in_staff):
+    change(signed_in_staff, prompt, position="20")
+    assert prompt.position == 20
+    assert prompt.versions.count() == 1
+
+
+def test_a_share_of_users_starts_a_split(prompt, signed_in_staff):
+    change(signed_in_staff, prompt, text="Try this.", percent="25")
+    assert prompt.published.number == 1
+    assert (prompt.challenger.number, prompt.challenger_percent) == (2, 25)
+
+
+def test_an_unknown_variable_is_refused(prompt, signed_in_staff):
+    url = reverse("admin:chatproxy_systemprompt_change", args=[prompt.pk])
+    response = signed_in_staff.post(url, {**FORM, "text": "{{ secret }}"})
+    assert response.status_code == 200
+    assert "Unknown variables: secret" in response.content.decode()
+
+
+def test_an_old_version_is_compared_and_put_back(prompt, signed_in_staff):
+    change(signed_in_staff, prompt, text="Be rude.")
+    url = reverse("admin:chatproxy_systemprompt_versions", args=[prompt.pk])
+    page = signed_in_staff.get(url).content.decode()
+    assert "-Be kind to {{ user_name }}." in page
+    assert "+Be rude." in page
+    first = prompt.versions.get(number=1)
+    assert signed_in_staff.post(url, {"version": first.pk}).status_code == 302
+    prompt.refresh_from_db()
+    assert prompt.published == first
+
+
+def test_the_preview_shows_what_a_plan_and_model_get(prompt, signed_in_staff):
+    PlanFactory.create(code="gold")
+    GatewayModelFactory.create(name="basic")
+    url = reverse("admin:chatproxy_systemprompt_preview")
+    assert signed_in_staff.get(url).status_code == 200
+    page = signed_in_staff.get(url, {"plan": "gold", "model": "basic", "name": "Bob"})
+    assert "Be kind to Bob." in page.content.decode()
+
+
+def test_lists_and_pages_open(prompt, signed_in_staff):
+    for name, args in (("changelist", []), ("add", []), ("change", [prompt.pk])):
+        url = reverse(f"admin:chatproxy_systemprompt_{name}", args=args)
+        assert signed_in_staff.get(url).status_code == 200
+
+
+@pytest.fixture
+def request_row(user):
+    exchange = new_exchange("chat")
+    return ChatRequest.objects.create(
+        id=uuid.UUID(exchange.id),
+        started_at=timezone.now(),
+        user=user,
+        plan_code="free",
+        model="basic",
+        client="chat",
+        outcome="completed",
+        status=200,
+        duration_ms=5,
+        decision={"rule": "x"},
+    )
+
+
+def test_the_ledger_is_listed_searched_and_read_but_not_changed(signed_in_staff, request_row, user):
+    url = reverse("admin:chatproxy_chatrequest_changelist")
+    for query in ({}, {"q": user.email}, {"q": "nobody@example.com"}, {"q": "gibberish"}):
+        assert signed_in_staff.get(url, query).status_code == 200
+    detail = reverse("admin:chatproxy_chatrequest_change", args=[request_row.pk])
+    page = signed_in_staff.get(detail)
+    assert request_row.public_id in page.content.decode()
+    assert signed_in_staff.post(detail, {"status": "500"}).status_code == 403
+    request_row.refresh_from_db()
+    assert request_row.status == 200
+
+
+def test_customers_see_none_of_it(client, user):
+    client.force_login(user)
+    for name in ("systemprompt_changelist", "chatrequest_changelist", "systemprompt_preview"):
+        response = client.get(reverse(f"admin:chatproxy_{name}"))
+        assert response.status_code in (302, 403)
