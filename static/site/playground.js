@@ -17,6 +17,8 @@ const status = find("[data-status]");
 const stopButton = find("[data-stop]");
 const sendButton = find("[data-send]");
 
+const LEDGER_MS = 1500;
+
 let conversation = [];
 let running = null;
 
@@ -177,7 +179,8 @@ async function ask(text) {
     answer.finish(facts(seen, started), note);
     if (answer.text) conversation.push({ role: "assistant", content: answer.text });
     else conversation.pop();
-    refreshUsage();
+    // The books are written in batches, within about a second.
+    setTimeout(refreshUsage, LEDGER_MS);
   }
 }
 

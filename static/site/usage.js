@@ -30,7 +30,7 @@ export function showUsage(region, me, budget) {
     el(
       "p",
       { class: "small soft numeric" },
-      `${formatCount(usage.requests)} requests · ${formatCount(usage.total_tokens)} tokens · until ${formatDate(me.entitlement.period_end)}`,
+      `${formatCount(usage.requests)} ${usage.requests === 1 ? "request" : "requests"} · ${formatCount(usage.total_tokens)} tokens · until ${formatDate(me.entitlement.period_end)}`,
     ),
   );
 }

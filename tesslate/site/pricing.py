@@ -22,8 +22,8 @@ class Terms:
     amount: str
     per: str = ""
     note: str = ""
-    # Ours (Price.pk); empty for what is not sold at this interval.
-    price_id: int | None = None
+    # Stripe's, as the API names prices; empty for what is not sold at this interval.
+    price_id: str = ""
 
     @property
     def sign_up_next(self) -> str:
@@ -116,13 +116,15 @@ def _terms(plan: Plan, prices: dict[str, Price], interval: str) -> Terms:
             if plan.trial_days
             else "Billed monthly"
         )
-        return Terms(_amount(price.unit_amount, price), "a month", note, price.pk)
+        return Terms(
+            _amount(price.unit_amount, price), "a month", note, price.stripe_price_id or ""
+        )
     per_month = price.unit_amount // 12
     return Terms(
         amount=_amount(per_month, price),
         per="a month",
         note=f"{_amount(price.unit_amount, price)} billed yearly",
-        price_id=price.pk,
+        price_id=price.stripe_price_id or "",
     )
 
 

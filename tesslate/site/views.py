@@ -42,7 +42,7 @@ def pricing(request: HttpRequest) -> HttpResponse:
             interval
             for offer in prices.offers
             for interval, terms in offer.terms.items()
-            if wanted and str(terms.price_id) == wanted
+            if wanted and terms.price_id == wanted
         ),
         YEAR if request.GET.get("interval") == YEAR else MONTH,
     )

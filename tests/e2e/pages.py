@@ -1,0 +1,119 @@
+"""Every page of the product, for whoever looks at all of them."""
+
+from dataclasses import dataclass
+
+from playwright.sync_api import Browser, BrowserContext
+
+from tests.e2e.people import sign_in, staff_sign_in
+from tests.e2e.product import Product
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    name: str
+    path: str
+    who: str = ""  # nobody, a plan's demo user, or staff
+
+
+SITE = [
+    Place("pricing", "/"),
+    Place("sign-in", "/sign-in"),
+    Place("sign-up", "/sign-up"),
+    Place("reset-password", "/reset-password"),
+    Place("new-password", "/reset-password?oobCode=used"),
+    Place("not-found", "/nowhere"),
+    Place("pricing-signed-in", "/", "plus"),
+    Place("account-free", "/account", "free"),
+    Place("account-pro", "/account", "pro"),
+    Place("playground", "/playground", "free"),
+]
+STAFF_DOORS = [Place("staff-login", "/admin/login/")]
+STAFF = [
+    Place("staff-home", "/admin/", "staff"),
+    Place("staff-customer", "/admin/customers/{customer}", "staff"),
+    Place("staff-view-as", "/admin/customers/{customer}/view", "staff"),
+    Place("staff-grant", "/admin/customers/{customer}/do/grant", "staff"),
+    Place("staff-suspend", "/admin/customers/{customer}/do/suspend", "staff"),
+    Place("staff-plan-matrix", "/admin/plan-matrix", "staff"),
+    Place("staff-map-price", "/admin/map-price/price_unknown", "staff"),
+    Place("staff-security", "/admin/security", "staff"),
+    Place("staff-enrol", "/admin/two-factor/enrol", "staff"),
+    Place("staff-password", "/admin/password_change/", "staff"),
+]
+LISTS = {
+    "users": "accounts/user",
+    "organizations": "accounts/organization",
+    "audit-log": "accounts/auditentry",
+    "grants": "plans/plangrant",
+    "subscriptions": "plans/subscription",
+    "stripe-events": "plans/stripeevent",
+    "problems": "plans/billingproblem",
+    "plans": "plans/plan",
+    "models": "plans/gatewaymodel",
+    "prices": "plans/price",
+    "prompts": "chatproxy/systemprompt",
+    "requests": "chatproxy/chatrequest",
+    "keys": "llmkeys/virtualkey",
+    "plans-at-gateway": "llmkeys/planatgateway",
+    "kill-switches": "llmkeys/killswitch",
+    "key-history": "llmkeys/keyevent",
+}
+STAFF += [Place(f"staff-{name}", f"/admin/{path}/", "staff") for name, path in LISTS.items()]
+STAFF += [
+    Place("staff-plan", "/admin/plans/plan/{plan}/change/", "staff"),
+    Place("staff-key", "/admin/llmkeys/virtualkey/{key}/change/", "staff"),
+]
+
+
+class Visitors:
+    """One signed-in browser context for each kind of visitor, made when first needed."""
+
+    def __init__(self, browser: Browser, product: Product, width: int, scheme: str) -> None:
+        self.browser, self.product = browser, product
+        self.width, self.scheme = width, scheme
+        self.contexts: dict[str, BrowserContext] = {}
+
+    def of(self, who: str) -> BrowserContext:
+        if who not in self.contexts:
+            context = self.browser.new_context(
+                base_url=self.product.web,
+                viewport={"width": self.width, "height": 900},
+                color_scheme="dark" if self.scheme == "dark" else "light",
+            )
+            page = context.new_page()
+            if who == "staff":
+                staff_sign_in(page, self.product)
+            elif who:
+                user = self.product.users[who]
+                sign_in(page, user["email"], user["password"])
+            page.close()
+            self.contexts[who] = context
+        return self.contexts[who]
+
+    def close(self) -> None:
+        for context in self.contexts.values():
+            context.close()
+
+
+def addresses(visitors: Visitors) -> dict[str, str]:
+    """Ids of things that there are in every copy, read off the lists."""
+    page = visitors.of("staff").new_page()
+    found = {}
+    page.goto("/admin/llmkeys/virtualkey/?o=-1")
+    found["key"] = _last_id(page.locator("a[href*='/llmkeys/virtualkey/']").all())
+    page.goto("/admin/plans/plan/")
+    found["plan"] = _last_id(page.locator("a[href*='/plans/plan/']").all())
+    email = visitors.product.users["pro"]["email"]
+    page.goto(f"/admin/search/?s={email}&extended=1")
+    address = page.locator("a[href*='/admin/customers/']").first.get_attribute("href") or ""
+    found["customer"] = address.rstrip("/").split("/")[-1]
+    page.close()
+    return found
+
+
+def _last_id(links: list) -> str:  # type: ignore[type-arg]  # Playwright's own list
+    for link in reversed(links):
+        parts = (link.get_attribute("href") or "").split("?")[0].strip("/").split("/")
+        if "change" in parts and parts[parts.index("change") - 1].isdigit():
+            return str(parts[parts.index("change") - 1])
+    raise LookupError("The list is empty")

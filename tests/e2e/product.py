@@ -1,0 +1,87 @@
+"""A running copy of the whole product, for tests that look at it from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sandbox.engines import free_port
+from sandbox.stack import PORTS, is_free
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 240
+
+
+class Product:
+    """What `make run` writes into endpoints.json."""
+
+    def __init__(self, endpoints: dict[str, Any]) -> None:
+        self.web: str = endpoints["web"]
+        self.stripe: str = endpoints["stripe_api"]
+        self.firebase: str = endpoints["firebase_api"]
+        self.staff: dict[str, str] = endpoints["staff"]
+        self.users: dict[str, dict[str, str]] = {user["plan"]: user for user in endpoints["users"]}
+
+
+def running_copy() -> Product | None:
+    """The copy in DATA_DIR, where one runs and E2E_RUNNING asks for it."""
+    if not os.environ.get("E2E_RUNNING"):
+        return None
+    path = ROOT / os.environ.get("E2E_RUNNING", ".local") / "endpoints.json"
+    return Product(json.loads(path.read_text())) if path.exists() else None
+
+
+@contextmanager
+def fresh_copy(folder: Path) -> Iterator[Product]:
+    """Start a copy of our own with fresh data, and stop it afterwards."""
+    data = folder / "data"
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        # pytest's own settings are for a product without neighbours.
+        if name in {"PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "PYTHON"}
+    }
+    environment |= {"DATA_DIR": str(data), "PORT": str(_free_ports())}
+    log = folder / "run.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sandbox.run"],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield Product(_wait(process, data / "endpoints.json", log))
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+def _wait(process: subprocess.Popen[bytes], endpoints: Path, log: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if endpoints.exists():
+            content: dict[str, Any] = json.loads(endpoints.read_text())
+            return content
+        if process.poll() is not None:
+            break
+        time.sleep(0.3)
+    tail = log.read_text(errors="replace").splitlines()[-30:]
+    raise RuntimeError("The product did not start:\n" + "\n".join(tail))
+
+
+def _free_ports() -> int:
+    """The first of as many free ports in a row as a copy takes."""
+    for _ in range(50):
+        first = free_port()
+        if first + len(PORTS) < 65_536 and all(is_free(first + n) for n in range(len(PORTS))):
+            return first
+    raise RuntimeError("No free ports")
