@@ -77,7 +77,7 @@ def charge(
     intent = world.get("payment_intent", invoice["_intent"])
     outcome = payments.attempt(world, intent, customer, paying, passed=passed)
     if outcome.kind == payments.SUCCEEDED:
-        settled(world, invoice)
+        settled(world, invoice, counts=invoice["attempt_count"] == 0 or not by_hand)
     elif outcome.kind == payments.PROCESSING:
         _awaiting_bank(world, invoice)
     else:
@@ -85,8 +85,9 @@ def charge(
     return outcome
 
 
-def settled(world: "World", invoice: Json) -> None:
-    invoices.mark_paid(world, invoice)
+def settled(world: "World", invoice: Json, *, counts: bool = False) -> None:
+    """The money is there. `counts`: by an attempt that has not been counted yet."""
+    invoices.mark_paid(world, invoice, counts=counts)
     _note_delinquency(world, invoice, late=False)
     after_payment(world, invoice)
 

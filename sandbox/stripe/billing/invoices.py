@@ -205,7 +205,9 @@ def _number(world: "World", customer: Json) -> str:
     return f"{customer['invoice_prefix']}-{sequence:04d}"
 
 
-def mark_paid(world: "World", invoice: Json, *, out_of_band: bool = False) -> None:
+def mark_paid(
+    world: "World", invoice: Json, *, out_of_band: bool = False, counts: bool = False
+) -> None:
     """Open → paid, with the events of it. The caller looks after the subscription."""
     before = world.public(invoice)
     now = world.now()
@@ -213,6 +215,7 @@ def mark_paid(world: "World", invoice: Json, *, out_of_band: bool = False) -> No
         amount_paid=invoice["amount_due"],
         amount_paid_off_stripe=invoice["amount_due"] if out_of_band else 0,
         amount_remaining=0,
+        attempt_count=invoice["attempt_count"] + counts,
         attempted=True,
         auto_advance=False,
         next_payment_attempt=None,

@@ -62,6 +62,7 @@ class DeliveryQueue:
         self.faults = DeliveryFaults()
         self.wake: Callable[[], None] = lambda: None
         self.waiting: dict[int, Delivery] = {}
+        self.sending: dict[int, Delivery] = {}
         self.done: deque[Delivery] = deque(maxlen=KEPT)
         self._heap: list[tuple[float, int]] = []
         self._last = 0
@@ -156,11 +157,13 @@ class DeliveryQueue:
     def _take(self, id: int) -> Delivery:
         delivery = self.waiting.pop(id)
         delivery.state = SENDING
+        self.sending[id] = delivery
         return delivery
 
     def settle(self, delivery: Delivery, attempt: Attempt) -> None:
         """Note an attempt; plan the next if the receiver did not say 2xx."""
         with self.world.lock:
+            self.sending.pop(delivery.id, None)
             delivery.attempts.append(attempt)
             if attempt.status is not None and 200 <= attempt.status < 300:
                 delivery.state = DELIVERED
@@ -180,6 +183,7 @@ class DeliveryQueue:
 
     def forget(self, delivery: Delivery) -> None:
         """Its endpoint is gone."""
+        self.sending.pop(delivery.id, None)
         delivery.state = DROPPED
         self.done.append(delivery)
         self._save(delivery)
@@ -193,19 +197,21 @@ class DeliveryQueue:
 
     def log(self, *, event: str | None = None, limit: int = 200) -> list[Json]:
         """Newest first."""
-        everything = [*self.done, *self.waiting.values()]
+        everything = [*self.done, *self.waiting.values(), *self.sending.values()]
         fitting = [d for d in everything if event is None or d.event == event]
         fitting.sort(key=lambda delivery: -delivery.id)
         return [delivery.as_json() for delivery in fitting[:limit]]
 
     def counts(self) -> dict[str, int]:
-        counted = {WAITING: len(self.waiting), DELIVERED: 0, DROPPED: 0, GIVEN_UP: 0}
+        counted = {WAITING: len(self.waiting), SENDING: len(self.sending)}
+        counted |= {DELIVERED: 0, DROPPED: 0, GIVEN_UP: 0}
         for delivery in self.done:
             counted[delivery.state] = counted.get(delivery.state, 0) + 1
         return counted
 
     def clear(self) -> None:
         self.waiting.clear()
+        self.sending.clear()
         self.done.clear()
         self._heap.clear()
 

@@ -1,6 +1,7 @@
 """The HTTP interface as Stripe's own: keys, errors, idempotency, versions, paging."""
 
 import base64
+from urllib.parse import urlencode
 
 import httpx
 import orjson
@@ -20,7 +21,7 @@ class Caller:
         self.api = Api(self.engine.world, KEY)
 
     def __call__(self, method: str, path: str, params=None, **headers: str) -> Reply:
-        text = str(httpx.QueryParams(encode_form(params or {})))
+        text = urlencode(encode_form(params or {}))
         given = {"authorization": f"Bearer {KEY}"}
         given |= {name.replace("_", "-").lower(): value for name, value in headers.items()}
         path, _, query = path.partition("?")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 import stripe
@@ -26,7 +27,7 @@ class Receiver:
     def ids(self) -> list[str]:
         return [event["id"] for event in self.events()]
 
-    def events(self) -> list[dict]:
+    def events(self) -> list[dict[str, Any]]:
         return [json.loads(body) for body in self.bodies]
 
 
@@ -99,7 +100,7 @@ def test_delivery_is_tried_again_until_it_is_taken(running: RunningStripe, recei
     (entry,) = running.control("GET", f"deliveries?event={id}")["deliveries"]
     assert [attempt["status"] for attempt in entry["attempts"]] == [500, 302, 200]
     assert receiver.at[2] - receiver.at[1] >= 0.1
-    assert running.service.world.log.find(id).pending_webhooks == 0
+    assert running.client().v1.events.retrieve(id).pending_webhooks == 0
 
 
 def test_duplicates_arrive_under_the_same_id(running: RunningStripe, receiver: Receiver):
@@ -191,10 +192,8 @@ def test_receiver_that_is_away_gets_everything_when_it_is_back(tmp_path: Path, r
     with stripe_sandbox(webhook_url="http://127.0.0.1:9/nobody", retry_seconds=(0.05,)) as running:
         ids = make(running, 3)
         until(lambda: all(d["attempts"] for d in running.service.queue.log()))
-        world = running.service.world
-        world.find("webhook_endpoint", running.service.queue.log()[0]["endpoint"])["url"] = (
-            receiver.url
-        )
+        endpoint = running.service.queue.log()[0]["endpoint"]
+        running.client().v1.webhook_endpoints.update(endpoint, {"url": receiver.url})
         until(lambda: len(receiver.bodies) == 3)
         assert sorted(receiver.ids) == sorted(ids)
         entry = running.service.queue.log()[0]

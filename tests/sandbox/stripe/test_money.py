@@ -142,7 +142,8 @@ def test_debit_may_leave_the_subscription_incomplete_if_the_account_says_so(cast
 
 
 def coupon(cast: Cast, **params) -> str:
-    return cast.engine.request("POST", "/v1/coupons", params)["id"]
+    id: str = cast.engine.request("POST", "/v1/coupons", params)["id"]
+    return id
 
 
 def test_B30_full_coupon_makes_a_zero_invoice_and_the_price_returns(cast: Cast):

@@ -80,7 +80,7 @@ def test_everything_is_there_after_a_restart(tmp_path: Path):
 
     second = Service(settings(tmp_path), clock=clock)
     assert (second.engine.object(sub), [e.as_json() for e in second.engine.events()]) == before
-    assert second.world.behaviour.retry_days == (2, 4)
+    assert list(second.world.behaviour.retry_days) == [2, 4]
     assert len(second.engine.objects("webhook_endpoint")) == 1
     # What lay ahead still does, the ordered failure included.
     second.engine.advance(days=31)
@@ -203,11 +203,11 @@ def test_official_client_works_without_a_network():
     sub = client.v1.subscriptions.create({"customer": customer.id, "items": [{"price": price}]})
     assert sub.status == "active"
     listed = client.v1.subscriptions.list({"customer": customer.id, "expand": ["data.customer"]})
-    assert listed.data[0].customer.email == "a@b.c"
+    assert listed.data[0].to_dict()["customer"]["email"] == "a@b.c"
     with pytest.raises(stripe.InvalidRequestError) as refusal:
         client.v1.subscriptions.retrieve("sub_nope")
     assert refusal.value.code == "resource_missing"
-    assert refusal.value.request_id.startswith("req_")
+    assert str(refusal.value.request_id).startswith("req_")
 
 
 async def test_official_client_works_without_a_network_and_asynchronously():
