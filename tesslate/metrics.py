@@ -7,11 +7,13 @@ at scrape time and so is the same whichever process is asked.
 
 import hmac
 import ipaddress
+import logging
 import os
 from collections.abc import Iterable
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError, connection
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
@@ -21,9 +23,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from accounts.models import User
+from llmkeys.metrics import figures as key_figures
 from llmkeys.models import GatewayState
-from plans.models import CurrentEntitlement
+from plans.models import BillingProblem, CurrentEntitlement
+from tesslate import health
 from tesslate.backlogs import inbox_backlog, key_backlog
+
+logger = logging.getLogger(__name__)
 
 
 class DatabaseFigures(Collector):
@@ -40,6 +46,9 @@ class DatabaseFigures(Collector):
             "Users whose access to models is withdrawn.",
             value=User.objects.filter(suspended_at__isnull=False, deleted_at=None).count(),
         )
+        yield from key_figures()
+        yield self._problems()
+        yield from self._connections()
         yield GaugeMetricFamily(
             "tesslate_gateway_breaker_open",
             "1 while workers leave the gateway alone because it fails.",
@@ -77,15 +86,58 @@ class DatabaseFigures(Collector):
             gauge.add_metric([code, source], users)
         return gauge
 
+    def _problems(self) -> Metric:
+        gauge = GaugeMetricFamily(
+            "tesslate_billing_problems_open", "What billing asks a person to mend.", labels=["kind"]
+        )
+        rows = BillingProblem.objects.filter(resolved_at=None).values_list("kind")
+        for kind, problems in rows.annotate(problems=Count("pk")).order_by():
+            gauge.add_metric([kind], problems)
+        return gauge
+
+    def _connections(self) -> Iterable[Metric]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*), current_setting('max_connections')::int FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend'"
+            )
+            used, most = cursor.fetchone()
+        yield GaugeMetricFamily(
+            "tesslate_database_connections", "Connections that PostgreSQL serves.", value=used
+        )
+        yield GaugeMetricFamily(
+            "tesslate_database_connections_max", "Connections that it would serve.", value=most
+        )
+
+
+class Neighbours(Collector):
+    """What /health finds, so that alerts need no second prober."""
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        gauge = GaugeMetricFamily(
+            "tesslate_neighbour_up",
+            "1 while /health finds the neighbour well, 0.5 while degraded.",
+            labels=["neighbour"],
+        )
+        for name, finding in health.reporter.report().items():
+            gauge.add_metric([name], {"ok": 1.0, "degraded": 0.5}.get(finding.state, 0.0))
+        yield gauge
+
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     if not _may_read(request):
         raise PermissionDenied
-    return HttpResponse(
-        generate_latest(_process_figures()) + generate_latest(_database_figures()),
-        content_type=CONTENT_TYPE_LATEST,
-    )
+    text = generate_latest(_process_figures()) + generate_latest(_registry(Neighbours()))
+    try:
+        text += generate_latest(_registry(DatabaseFigures()))
+    except DatabaseError as error:
+        # The rest is needed most when the database is down.
+        logger.warning("Metrics go without the database's figures: %s", error)
+    return HttpResponse(text, content_type=CONTENT_TYPE_LATEST)
 
 
 def _process_figures() -> CollectorRegistry:
@@ -96,9 +148,9 @@ def _process_figures() -> CollectorRegistry:
     return registry
 
 
-def _database_figures() -> CollectorRegistry:
+def _registry(collector: Collector) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(DatabaseFigures())
+    registry.register(collector)
     return registry
 
 

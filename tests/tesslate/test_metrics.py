@@ -1,14 +1,23 @@
 """/metrics tells Prometheus, and nobody else."""
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from accounts.models import User
+from plans.models import BillingProblem
 from plans.selectors import current_entitlement
+from tesslate import health, metrics
+from tesslate.health import Reporter
 from tests.tesslate.test_health import make_event
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("free_plan")]
+
+
+@pytest.fixture(autouse=True)
+def quiet_neighbours(monkeypatch):
+    monkeypatch.setattr(health, "reporter", Reporter({}))
 
 
 def figures(client: Client) -> dict[str, float]:
@@ -31,6 +40,42 @@ def test_backlogs_are_told_by_kind_of_work(client: Client):
     assert told["tesslate_backlog_stuck,work=inbox"] == 1
     assert told["tesslate_backlog_oldest_seconds,work=inbox"] >= 0
     assert told["tesslate_backlog,work=key_sync"] == 0
+
+
+def test_figures_of_keys_database_and_neighbours_are_there(client: Client, monkeypatch):
+    monkeypatch.setattr(
+        health,
+        "reporter",
+        Reporter({"litellm": dict, "stripe": lambda: 1 / 0}),  # type: ignore[dict-item, return-value]
+    )
+
+    told = figures(client)
+
+    assert told["tesslate_keys_parked"] == 0
+    assert 0 < told["tesslate_database_connections"] < told["tesslate_database_connections_max"]
+    assert told["tesslate_neighbour_up,neighbour=litellm"] == 1
+    assert told["tesslate_neighbour_up,neighbour=stripe"] == 0
+
+
+def test_database_that_is_down_hides_nothing_else(client: Client, monkeypatch):
+    def fail(self: object) -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(metrics.DatabaseFigures, "collect", fail)
+    monkeypatch.setattr(health, "reporter", Reporter({"postgres": dict}))
+
+    told = figures(client)
+
+    assert told["tesslate_neighbour_up,neighbour=postgres"] == 1
+    assert "tesslate_database_connections" not in told
+
+
+def test_open_billing_problems_are_counted_by_kind(client: Client):
+    BillingProblem.objects.create(kind="dispute", subject="dp_1", summary="x")
+
+    told = figures(client)
+
+    assert told["tesslate_billing_problems_open,kind=dispute"] == 1
 
 
 def test_users_are_counted_by_plan_and_source(client: Client, user: User, stranger: User):
