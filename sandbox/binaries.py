@@ -175,8 +175,9 @@ def _copy_within_reach(folder: Path) -> Path:
     """Copy a wheel's PostgreSQL, and the libraries it finds by relative path, below SHARED."""
     install = folder.parent
     package = install.parent
-    marker = hashlib.sha256(f"{install}{folder.stat().st_mtime_ns}".encode()).hexdigest()[:12]
-    target = SHARED / f"postgresql-{marker}"
+    # Named for its content: one copy serves every clone on this machine.
+    digest = hashlib.sha256((folder / "postgres").read_bytes()).hexdigest()[:12]
+    target = SHARED / f"postgresql-{digest}"
     copied = target / package.name / install.name / folder.name
     if copied.is_dir():
         return copied
