@@ -12,6 +12,7 @@ from django.db import connection
 from accounts.audit import record_act
 from accounts.models import Organization, User
 from plans import stripe_client
+from plans.inbox_states import reopen
 from plans.models import BillingProblem, Customer, StripeCustomerAlias
 from plans.problems import open_problem, resolve_problem
 from plans.stripe_reading import Json, is_deleted, object_id, payer_metadata
@@ -154,6 +155,7 @@ def link(payer: Payer, stripe_customer_id: str, *, cause: Cause) -> Customer | N
             customer=customer,
         )
     resolve_problem(kind=Kind.ORPHAN_SUBSCRIPTION, subject=stripe_customer_id)
+    reopen(outcome="quarantined:orphan", stripe_customer_ids=[stripe_customer_id])
     _record("customer.linked", customer, stripe_customer_id, cause)
     return customer
 

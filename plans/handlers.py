@@ -15,7 +15,9 @@ from plans.coalescing import is_behind, settle_siblings
 from plans.customers import (
     find_customer,
     forget_deleted,
+    link,
     lock_stripe_customer,
+    payer_from_metadata,
     relink_by_metadata,
 )
 from plans.entitlements import refresh_entitlements, users_of
@@ -210,12 +212,23 @@ def on_customer(incoming: Incoming) -> Verdict:
     at_stripe = stripe_client.connection().customer(stripe_customer_id)
     if at_stripe is None or stripe_reading.is_deleted(at_stripe):
         return _customer_deleted(incoming, stripe_customer_id)
+    if find_customer(stripe_customer_id) is None:
+        return _customer_named(incoming, at_stripe)
     moved = relink_by_metadata(at_stripe, cause=incoming.cause)
     if moved is None:
         return Verdict(State.PROCESSED, "customer.unchanged")
     affected = [user_id for customer in moved for user_id in users_of(customer)]
     refresh_entitlements(affected, at=incoming.now, cause=incoming.cause)
     return Verdict(State.PROCESSED, "customer.relinked")
+
+
+def _customer_named(incoming: Incoming, at_stripe: Json) -> Verdict:
+    """A customer that nobody here was known for: perhaps its metadata names somebody now."""
+    payer = payer_from_metadata(at_stripe)
+    if payer is None or link(payer, object_id(at_stripe), cause=incoming.cause) is None:
+        return Verdict(State.IGNORED, "ignored:unknown_object")
+    read_back_customer(object_id(at_stripe), cause=incoming.cause, at=incoming.now)
+    return Verdict(State.PROCESSED, "customer.linked")
 
 
 def _customer_deleted(incoming: Incoming, stripe_customer_id: str) -> Verdict:

@@ -1,0 +1,639 @@
+"""Buying, and whose purchase it is (EDGE-CASES section C), against the Stripe stand-in."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.conf import settings as django_settings
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from accounts.models import AuditEntry, Membership, User
+from plans import webhooks
+from plans.models import (
+    BillingNotice,
+    BillingProblem,
+    Checkout,
+    Customer,
+    Price,
+    StripeEvent,
+    Subscription,
+)
+from plans.publishing import publish_plans
+from plans.seeding import seed_plans
+from plans.selectors import current_entitlement
+from plans.settlement import settle_checkout
+from plans.stripe_client import Stripe, connected_to
+from sandbox.stripe.api import Api
+from sandbox.stripe.engine import StripeEngine
+from sandbox.stripe.inprocess import InProcessHTTPClient
+from tesslate.lib.cause import Cause
+from tests.factories import MembershipFactory, OrganizationFactory, UserFactory
+from tests.plans.conftest import process_all
+
+CAUSE = Cause.system("test")
+
+
+class Shop:
+    """The stand-in with our price list published to it, and a post that may be switched off."""
+
+    def __init__(self, engine: StripeEngine) -> None:
+        self.engine = engine
+        self.seen = 0
+        self.troubled: Callable[[str, str], int | None] | None = None
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.engine.now(), UTC)
+
+    def price(self, plan: str, interval: str = "month") -> str:
+        found = Price.objects.get(plan__code=plan, interval=interval, archived_at=None)
+        assert found.stripe_price_id is not None
+        return found.stripe_price_id
+
+    def post(self, *kinds: str) -> None:
+        """Deliver what happened since the last post (only these kinds, if any) and process it."""
+        for event in self.engine.events(after=self.seen):
+            self.seen = event.seq
+            if kinds and event.type not in kinds:
+                continue
+            self.deliver(self.engine.event_payload(event))
+        process_all()
+
+    def deliver(self, body: bytes) -> None:
+        secret = django_settings.STRIPE_WEBHOOK_SECRETS[0]
+        webhooks.receive(self.engine.signed(body, secret, int(time.time())), body)
+
+    def skip_post(self) -> None:
+        """What happened so far is never delivered."""
+        for event in self.engine.events(after=self.seen):
+            self.seen = event.seq
+
+    def pay(self, url: str, **how: Any) -> dict[str, Any]:
+        session = Checkout.objects.get(url=url).stripe_session_id
+        assert session is not None
+        return self.engine.complete_checkout(session, **how)
+
+
+@pytest.fixture
+def shop(db: None) -> Iterator[Shop]:
+    engine = StripeEngine(seed=1)
+    engine.advance_to(int(timezone.now().timestamp()))
+    shop = Shop(engine)
+    client = InProcessHTTPClient(
+        Api(engine.world, django_settings.STRIPE_SECRET_KEY),
+        lambda method, path: shop.troubled(method, path) if shop.troubled else None,
+    )
+    with (
+        connected_to(Stripe(http_client=client, retries=0)),
+        mock.patch.object(timezone, "now", shop.now),
+        mock.patch.object(webhooks, "wake"),
+    ):
+        seed_plans()
+        publish_plans(apply=True, cause=CAUSE, tell=lambda text: None)
+        shop.skip_post()
+        yield shop
+
+
+@pytest.fixture
+def buyer(api: APIClient, user: User) -> APIClient:
+    api.force_authenticate(user)
+    return api
+
+
+def buy(api: APIClient, price: str, **more: Any) -> Any:
+    return api.post("/api/billing/checkout", {"price": price, **more}, format="json")
+
+
+def plan_of(user: User) -> str:
+    return current_entitlement(user).plan.code
+
+
+def test_C01_C02_completed_before_or_after_the_subscriptions_own_events(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    events = shop.engine.events(after=shop.seen)
+    completed = [e for e in events if e.type == "checkout.session.completed"]
+    others = [e for e in events if e.type != "checkout.session.completed"]
+    for event in completed + others:
+        shop.deliver(shop.engine.event_payload(event))
+        process_all()
+        assert plan_of(user) == "plus"
+
+
+def test_C02_the_subscriptions_events_alone_are_enough(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("pro")).json()["url"])
+    shop.post("customer.subscription.created")
+    assert plan_of(user) == "pro"
+
+
+def test_C03_a_delayed_payment_gives_nothing_until_it_arrives(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    session = shop.pay(buy(buyer, shop.price("plus")).json()["url"], method="pm_sepaDebit")
+    shop.post()
+    assert session["payment_status"] == "unpaid"
+    assert shop.engine.object(session["subscription"])["status"] == "active"
+    assert plan_of(user) == "free"
+    assert Checkout.objects.get().state == "awaiting_payment"
+    shop.engine.advance(days=5)
+    shop.post()
+    assert plan_of(user) == "plus"
+    assert Checkout.objects.get().state == "completed"
+
+
+def test_C04_a_delayed_payment_that_fails_gives_nothing_and_is_told(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"], method="pm_sepaDebit_failed")
+    shop.post()
+    shop.engine.advance(days=5)
+    shop.post()
+    assert plan_of(user) == "free"
+    assert Checkout.objects.get().state == "payment_failed"
+    assert BillingNotice.objects.filter(kind="checkout_failed").count() == 1
+
+
+def test_C05_an_expired_session_closes_the_checkout_and_another_can_be_opened(
+    shop: Shop, buyer: APIClient
+) -> None:
+    first = buy(buyer, shop.price("plus")).json()["url"]
+    shop.engine.advance(days=2)
+    shop.post()
+    assert Checkout.objects.get().state == "expired"
+    assert buy(buyer, shop.price("plus")).json()["url"] != first
+
+
+@pytest.mark.parametrize("mode", ["payment", "setup"])
+def test_C06_other_sessions_have_nothing_to_do_with_plans(
+    shop: Shop, user: User, mode: str
+) -> None:
+    once = shop.engine.create_price(unit_amount=500, interval=None)["id"]
+    params: dict[str, Any] = {"client_reference_id": f"user_{user.pk}"}
+    if mode == "payment":
+        session = shop.engine.create_checkout(once, mode="payment", **params)
+    else:
+        session = shop.engine.request(
+            "POST",
+            "/v1/checkout/sessions",
+            {"mode": "setup", "currency": "usd", "success_url": "https://example.com", **params},
+        )
+    shop.engine.complete_checkout(session["id"])
+    shop.post("checkout.session.completed")
+    assert StripeEvent.objects.get().outcome == "ignored:not_a_subscription"
+    assert not Subscription.objects.exists()
+
+
+def payment_link(shop: Shop, **params: Any) -> dict[str, Any]:
+    """A session that our checkout did not make: Stripe makes a new customer for it."""
+    session = shop.engine.create_checkout(shop.price("plus"), **params)
+    return shop.engine.complete_checkout(session["id"], email="alice@example.com")
+
+
+def test_C07_nobody_named_is_an_orphan_and_mail_alone_links_nobody(shop: Shop, user: User) -> None:
+    payment_link(shop)  # with the user's own address
+    shop.post()
+    assert plan_of(user) == "free"
+    assert set(
+        StripeEvent.objects.filter(type__startswith="customer.subscription").values_list(
+            "outcome", flat=True
+        )
+    ) == {"quarantined:orphan"}
+    problem = BillingProblem.objects.get(kind="orphan_subscription")
+    assert problem.resolved_at is None
+
+
+def test_C07_an_orphan_is_adopted_once_support_names_its_owner(shop: Shop, user: User) -> None:
+    session = payment_link(shop)
+    shop.post()
+    shop.engine.request(
+        "POST", f"/v1/customers/{session['customer']}", {"metadata": {"user_id": str(user.pk)}}
+    )
+    shop.post()
+    assert plan_of(user) == "plus"
+    assert BillingProblem.objects.get(kind="orphan_subscription").resolved_at is not None
+
+
+@pytest.mark.parametrize("reference", ["user_999999", "user_x", "organization_5", "1; DROP"])
+def test_C08_a_reference_to_nobody_is_an_orphan(shop: Shop, user: User, reference: str) -> None:
+    payment_link(shop, client_reference_id=reference)
+    shop.post()
+    assert BillingProblem.objects.filter(kind="orphan_subscription").count() == 1
+    assert not Customer.objects.exists()
+
+
+def test_C09_the_link_is_the_id_whatever_the_mail_says(shop: Shop, user: User) -> None:
+    session = shop.engine.create_checkout(shop.price("plus"), client_reference_id=f"user_{user.pk}")
+    shop.engine.complete_checkout(session["id"], email="somebody.else@example.com")
+    shop.post()
+    assert plan_of(user) == "plus"
+
+
+def test_C10_a_second_customer_object_of_one_user_is_kept_beside_the_first(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    shop.post()
+    first = Customer.objects.get().stripe_customer_id
+    session = payment_link(shop, client_reference_id=f"user_{user.pk}")
+    shop.post()
+    customer = Customer.objects.get()
+    assert customer.stripe_customer_id == first
+    assert customer.aliases.get().stripe_customer_id == session["customer"]
+    assert customer.subscriptions.count() == 2
+    assert BillingProblem.objects.filter(kind="duplicate_customer").exists()
+
+
+def test_C11_a_customer_that_is_somebodys_cannot_be_claimed(
+    shop: Shop, buyer: APIClient, user: User, stranger: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    shop.post()
+    mine = Customer.objects.get().stripe_customer_id
+    session = shop.engine.create_checkout(
+        shop.price("pro"), customer=mine, client_reference_id=f"user_{stranger.pk}"
+    )
+    shop.engine.complete_checkout(session["id"])
+    shop.post()
+    assert plan_of(stranger) == "free"
+    assert plan_of(user) == "pro"
+    assert BillingProblem.objects.filter(kind="customer_claimed_twice").count() == 1
+
+
+def test_C12_who_pays_already_is_sent_to_the_portal(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    shop.post()
+    response = buy(buyer, shop.price("pro"))
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "already_subscribed"
+    portal = buyer.post(response.json()["error"]["portal"], {}, format="json")
+    assert portal.status_code == 200
+    assert portal.json()["url"]
+
+
+def test_C12_also_when_the_purchase_of_a_minute_ago_has_not_reached_us(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    shop.skip_post()
+    assert buy(buyer, shop.price("pro")).status_code == 409
+    assert plan_of(user) == "plus"
+
+
+def test_C12_a_double_click_gets_one_session_and_a_second_tab_closes_the_first(
+    shop: Shop, buyer: APIClient
+) -> None:
+    first = buy(buyer, shop.price("plus")).json()["url"]
+    assert buy(buyer, shop.price("plus")).json()["url"] == first
+    assert len(shop.engine.objects("checkout.session")) == 1
+    second = buy(buyer, shop.price("pro")).json()["url"]
+    assert second != first
+    states = [session["status"] for session in shop.engine.objects("checkout.session")]
+    assert states == ["expired", "open"]
+    assert len(shop.engine.objects("customer")) == 1
+
+
+def test_C12_a_lost_answer_is_asked_for_again_without_a_second_session(
+    shop: Shop, buyer: APIClient
+) -> None:
+    """Stripe made the session but our process never heard of it."""
+    url = buy(buyer, shop.price("plus")).json()["url"]
+    Checkout.objects.update(stripe_session_id=None, url="")
+    assert buy(buyer, shop.price("plus")).json()["url"] == url
+    assert len(shop.engine.objects("checkout.session")) == 1
+
+
+def test_C13_a_full_discount_is_active_without_payment(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    coupon = shop.engine.request("POST", "/v1/coupons", {"percent_off": 100, "duration": "forever"})
+    session = shop.engine.create_checkout(
+        shop.price("plus"),
+        client_reference_id=f"user_{user.pk}",
+        discounts=[{"coupon": coupon["id"]}],
+    )
+    done = shop.engine.complete_checkout(session["id"])
+    assert done["payment_status"] == "no_payment_required"
+    shop.post()
+    assert plan_of(user) == "plus"
+
+
+def test_C14_a_refused_card_leaves_nothing_behind(shop: Shop, buyer: APIClient, user: User) -> None:
+    from sandbox.stripe.errors import CardDeclined
+
+    url = buy(buyer, shop.price("plus")).json()["url"]
+    with pytest.raises(CardDeclined):
+        shop.pay(url, method="pm_card_chargeDeclined")
+    shop.post()
+    assert not Subscription.objects.exists()
+    shop.pay(url)
+    shop.post()
+    assert plan_of(user) == "plus"
+
+
+def test_C14_older_endpoints_tell_of_an_incomplete_subscription_first(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    for event in shop.engine.events(after=shop.seen):
+        shop.deliver(shop.engine.event_payload(event, "2025-02-24.acacia"))
+    process_all()
+    assert plan_of(user) == "plus"
+    assert not StripeEvent.objects.filter(state__in=["dead", "quarantined", "pending"]).exists()
+
+
+def test_C15_a_customer_deleted_at_stripe_loses_the_plan_and_may_buy_again(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    shop.post()
+    old = Customer.objects.get().stripe_customer_id
+    assert old is not None
+    shop.engine.delete_customer(old)
+    shop.post("customer.deleted")
+    assert plan_of(user) == "free"
+    assert Customer.objects.get().stripe_customer_id is None
+    shop.pay(buy(buyer, shop.price("pro")).json()["url"])
+    shop.post()
+    assert plan_of(user) == "pro"
+    assert Customer.objects.get().stripe_customer_id != old
+
+
+def test_C15_a_deletion_that_nobody_told_us_of_heals_at_the_next_checkout(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    buy(buyer, shop.price("plus"))
+    customer = Customer.objects.get().stripe_customer_id
+    assert customer is not None
+    shop.engine.delete_customer(customer)
+    shop.skip_post()
+    answers = [buy(buyer, shop.price("pro")) for _ in range(2)]
+    assert [answer.status_code for answer in answers] in ([503, 200], [200, 200])
+    assert Customer.objects.get().stripe_customer_id != customer
+
+
+def test_C16_name_and_mail_at_stripe_change_no_entitlement(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    shop.post()
+    version = current_entitlement(user).version
+    customer = Customer.objects.get().stripe_customer_id
+    shop.engine.request(
+        "POST", f"/v1/customers/{customer}", {"email": "new@example.com", "name": "New"}
+    )
+    shop.post()
+    assert current_entitlement(user).version == version
+
+
+def test_C17_support_moves_a_customer_to_another_user(
+    shop: Shop, buyer: APIClient, user: User, stranger: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    shop.post()
+    customer = Customer.objects.get().stripe_customer_id
+    shop.engine.request(
+        "POST", f"/v1/customers/{customer}", {"metadata": {"user_id": str(stranger.pk)}}
+    )
+    shop.post()
+    assert (plan_of(user), plan_of(stranger)) == ("free", "plus")
+    assert AuditEntry.objects.filter(action="customer.relinked", user=stranger).exists()
+
+
+def test_C18_a_checkout_for_an_unmapped_price_gives_nothing_silently(
+    shop: Shop, user: User
+) -> None:
+    foreign = shop.engine.create_price(unit_amount=700)["id"]
+    session = shop.engine.create_checkout(foreign, client_reference_id=f"user_{user.pk}")
+    shop.engine.complete_checkout(session["id"])
+    shop.post()
+    assert plan_of(user) == "free"
+    assert StripeEvent.objects.filter(outcome="quarantined:price").exists()
+
+
+def test_C19_an_account_closed_between_checkout_and_webhook_is_an_orphan(
+    shop: Shop, user: User
+) -> None:
+    payment_link(shop, client_reference_id=f"user_{user.pk}")
+    user.deleted_at = timezone.now()
+    user.save()
+    shop.post()
+    problem = BillingProblem.objects.get(kind="orphan_subscription")
+    assert "refund" in problem.summary
+    assert not Subscription.objects.exists()
+
+
+def test_C20_whoever_returns_before_the_webhook_is_activated_there_and_then(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    session = shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    address = f"/api/billing/subscription?session_id={session['id']}"
+    answer = buyer.get(address).json()
+    assert (answer["plan"]["code"], answer["checkout"]) == ("plus", "completed")
+    version = current_entitlement(user).version
+    shop.post()
+    assert current_entitlement(user).version == version
+
+
+def test_C20_a_session_of_somebody_else_tells_nothing(
+    shop: Shop, buyer: APIClient, api: APIClient, stranger: User
+) -> None:
+    session = shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    other = APIClient()
+    other.force_authenticate(stranger)
+    answer = other.get(f"/api/billing/subscription?session_id={session['id']}").json()
+    assert answer["checkout"] is None
+    assert answer["subscription"] is None
+    assert not Subscription.objects.exists()
+
+
+def test_settling_twice_is_settling_once(shop: Shop, buyer: APIClient, user: User) -> None:
+    session = shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    outcomes = [settle_checkout(session["id"], cause=CAUSE) for _ in range(2)]
+    assert outcomes == ["checkout.completed"] * 2
+    assert AuditEntry.objects.filter(action="subscription.created").count() == 1
+
+
+# The interface
+
+
+def test_the_price_list_is_public(shop: Shop, api: APIClient) -> None:
+    plans = api.get("/api/plans").json()["plans"]
+    assert [plan["code"] for plan in plans] == ["free", "plus", "pro"]
+    assert [price["unit_amount"] for price in plans[1]["prices"]] == [1900, 19000]
+    assert plans[1]["prices"][0]["id"] == shop.price("plus")
+
+
+def test_models_say_who_may_use_them_and_what_unlocks_the_rest(
+    shop: Shop, buyer: APIClient
+) -> None:
+    models = {model["id"]: model for model in buyer.get("/api/models").json()["models"]}
+    assert models["basic-chat"]["available"] is True
+    assert models["advanced-chat"]["available"] is False
+    assert models["advanced-chat"]["unlocked_by"]["code"] == "plus"
+    assert models["tesslate-uigen-v1"]["unlocked_by"]["code"] == "pro"
+
+
+def test_a_suspended_user_has_no_model(shop: Shop, buyer: APIClient, user: User) -> None:
+    user.suspended_at = timezone.now()
+    user.save()
+    assert not any(model["available"] for model in buyer.get("/api/models").json()["models"])
+
+
+def test_the_account_page_shows_renewal_end_and_grace(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    session = shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    shop.post()
+    shown = buyer.get("/api/billing/subscription").json()["subscription"]
+    assert (shown["status"], shown["plan"]["code"], shown["ends_at"]) == ("active", "plus", None)
+    assert shown["renews_at"] == shown["period_end"]
+    shop.engine.cancel(session["subscription"], at_period_end=True)
+    shop.post()
+    shown = buyer.get("/api/billing/subscription").json()["subscription"]
+    assert (shown["renews_at"], shown["ends_at"]) == (None, shown["period_end"])
+    shop.engine.uncancel(session["subscription"])
+    shop.engine.fail_payments(session["customer"], 3)
+    shop.engine.advance_past_renewal(session["subscription"])
+    shop.post()
+    shown = buyer.get("/api/billing/subscription").json()["subscription"]
+    assert shown["status"] == "past_due"
+    assert shown["grace"]["limit_percent"] == 100
+    assert shown["grace"]["ends_at"] > shown["grace"]["since"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({}, 400, "invalid_request"),
+        ({"price": "price_unheard_of"}, 400, "unknown_price"),
+        ({"price": ""}, 400, "invalid_request"),
+        ({"price": "x" * 300}, 400, "invalid_request"),
+        ({"price": ["a"]}, 400, "invalid_request"),
+        ({"price": "p", "quantity": 0}, 400, "invalid_request"),
+        ({"price": "p", "organization": 12345}, 404, "not_found"),
+    ],
+)
+def test_nonsense_is_refused_with_a_reason(
+    shop: Shop, buyer: APIClient, body: dict[str, Any], status: int, code: str
+) -> None:
+    response = buyer.post("/api/billing/checkout", body, format="json")
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert not Checkout.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "address"),
+    [
+        ("get", "/api/models"),
+        ("get", "/api/billing/subscription"),
+        ("post", "/api/billing/checkout"),
+        ("post", "/api/billing/portal"),
+    ],
+)
+def test_nobody_unknown_gets_in(db: None, api: APIClient, method: str, address: str) -> None:
+    assert getattr(api, method)(address).status_code == 401
+
+
+def test_the_portal_has_nothing_for_those_who_never_bought(shop: Shop, buyer: APIClient) -> None:
+    response = buyer.post("/api/billing/portal", {}, format="json")
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "no_billing_account")
+
+
+@pytest.mark.parametrize(("trouble", "status"), [(500, 503), (429, 503), (401, 502)])
+def test_stripe_in_trouble_is_told_in_our_own_words(
+    shop: Shop, buyer: APIClient, trouble: int, status: int
+) -> None:
+    shop.troubled = lambda method, path: trouble
+    response = buy(buyer, shop.price("plus"))
+    assert response.status_code == status
+    assert "stripe" not in json.dumps(response.json()).lower()
+
+
+def test_an_archived_price_is_not_sold(shop: Shop, buyer: APIClient) -> None:
+    price = shop.price("plus")
+    Price.objects.filter(stripe_price_id=price).update(archived_at=timezone.now())
+    assert buy(buyer, price).json()["error"]["code"] == "unknown_price"
+
+
+def test_a_trial_is_for_those_who_never_subscribed(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    price = Price.objects.get(stripe_price_id=shop.price("plus"))
+    price.plan.trial_days = 7
+    price.plan.save()
+    session = shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    assert shop.engine.object(session["subscription"])["status"] == "trialing"
+    shop.engine.cancel(session["subscription"])
+    shop.post()
+    again = shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    assert shop.engine.object(again["subscription"])["status"] == "active"
+
+
+# Organizations
+
+
+def test_an_owner_buys_seats_and_members_get_the_plan_in_the_order_they_joined(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    team = OrganizationFactory.create()
+    MembershipFactory.create(organization=team, user=user, role=Membership.Role.OWNER)
+    second, third = UserFactory.create(), UserFactory.create()
+    for member in (second, third):
+        MembershipFactory.create(organization=team, user=member)
+    url = buy(buyer, shop.price("pro"), organization=team.pk, quantity=2).json()["url"]
+    session = shop.pay(url)
+    shop.post()
+    assert [plan_of(member) for member in (user, second, third)] == ["pro", "pro", "free"]
+    assert current_entitlement(second).source == "organization"
+    # One seat more, one seat fewer.
+    shop.engine.set_quantity(session["subscription"], 3)
+    shop.post()
+    assert plan_of(third) == "pro"
+    shop.engine.set_quantity(session["subscription"], 1)
+    shop.post()
+    assert [plan_of(member) for member in (user, second, third)] == ["pro", "free", "free"]
+
+
+def test_a_seat_that_becomes_free_goes_to_the_next_member(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    from accounts.signals import accounts_changed
+
+    team = OrganizationFactory.create()
+    MembershipFactory.create(organization=team, user=user, role=Membership.Role.OWNER)
+    second, third = UserFactory.create(), UserFactory.create()
+    leaving = MembershipFactory.create(organization=team, user=second)
+    MembershipFactory.create(organization=team, user=third)
+    shop.pay(buy(buyer, shop.price("plus"), organization=team.pk, quantity=2).json()["url"])
+    shop.post()
+    leaving.delete()
+    accounts_changed.send(User, user_ids=[user.pk, second.pk, third.pk], cause=CAUSE)
+    assert [plan_of(member) for member in (user, second, third)] == ["plus", "free", "plus"]
+
+
+def test_only_an_owner_manages_the_billing_and_strangers_see_nothing(
+    shop: Shop, buyer: APIClient, user: User, stranger: User
+) -> None:
+    team = OrganizationFactory.create()
+    MembershipFactory.create(organization=team, user=user)
+    for method, address in [
+        ("post", "/api/billing/checkout"),
+        ("post", "/api/billing/portal"),
+    ]:
+        body = {"price": shop.price("plus"), "organization": team.pk}
+        response = getattr(buyer, method)(address, body, format="json")
+        assert response.json()["error"]["code"] == "not_an_owner"
+    outsider = APIClient()
+    outsider.force_authenticate(stranger)
+    response = outsider.get(f"/api/billing/subscription?organization={team.pk}")
+    assert response.status_code == 404
+    assert not Customer.objects.exists()
