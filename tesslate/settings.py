@@ -382,4 +382,6 @@ LOGGING = {
     },
 }
 globals().update(env.email("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://"))
+# Invitations are sent while somebody waits for the page.
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", default="Tesslate <no-reply@localhost>")
