@@ -180,9 +180,14 @@ def _update(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
     renewed = starts_window(work.desired, result.observed)
     _check_time(work)
     try:
+        if "user_id" in patch and "team_id" in patch:
+            # A key of somebody who is no member of the new team cannot move there.
+            client.update_key(work.key_hash, {"user_id": patch.pop("user_id")})
         row = client.update_key(work.key_hash, patch)
     except LiteLLMRejected as refusal:
         if not refusal.is_missing:
+            # Perhaps because the key is not as we believe: look at it before the next attempt.
+            result.in_doubt = result.row is None
             raise
         result.notes.append(Note("missing", "noted"))
         result.observed = None

@@ -15,6 +15,7 @@ from llmkeys.models.reconciled import BEHIND
 
 # Several calls at their time limit fit in; a worker stops sending well before the end.
 LEASE = timedelta(seconds=90)
+LONGEST_WAIT = timedelta(minutes=5)
 
 Row = TypeVar("Row", bound=Reconciled)
 
@@ -36,8 +37,11 @@ class Claim:
 def claim(rows: QuerySet[Row], *, limit: int, ids: Collection[int] | None = None) -> Claim:
     """Claim rows that are behind, due and free, those that wait longest first."""
     now = timezone.now()
-    free = Q(lease_until=None) | Q(lease_until__lt=now)
-    due = rows.filter(BEHIND, free, next_attempt_at__lte=now)
+    # A clock that was set back must not leave rows waiting for a moment far ahead: no lease and no
+    # wait is ever longer than these.
+    free = Q(lease_until=None) | Q(lease_until__lt=now) | Q(lease_until__gt=now + LEASE)
+    ripe = Q(next_attempt_at__lte=now) | Q(next_attempt_at__gt=now + LONGEST_WAIT)
+    due = rows.filter(BEHIND, free, ripe)
     if ids is not None:
         due = due.filter(pk__in=ids)
     token, until = secrets.token_hex(16), now + LEASE

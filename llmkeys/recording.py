@@ -12,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from llmkeys.acting import KeyResult, Note, Postponed, expectation
-from llmkeys.leases import Claim
+from llmkeys.leases import LONGEST_WAIT, Claim
 from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
 from llmkeys.marking import behind, mark_keys
 from llmkeys.metrics import SYNC_LAG, SYNCS
@@ -22,7 +22,6 @@ from tesslate.lib import changes
 from tesslate.lib.cause import Cause
 
 FIRST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 300.0
 # Attempts after which a key is parked: a refusal is not going to change by itself.
 PARK_REFUSED = 5
 PARK_UNAVAILABLE = 12
@@ -33,9 +32,10 @@ OBEY_WITHIN = timedelta(seconds=90)
 
 def backoff(attempts: int, *, retry_after: float | None = None) -> float:
     """Seconds to wait after so many attempts, with jitter so that keys do not move in step."""
-    wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts - 1, 20))
+    longest = LONGEST_WAIT.total_seconds()
+    wait = min(longest, FIRST_WAIT_SECONDS * 2.0 ** min(attempts - 1, 20))
     wait *= 0.5 + random.random() / 2  # noqa: S311 - spreads load, protects nothing
-    return max(wait, retry_after or 0.0)
+    return max(wait, min(retry_after or 0.0, longest))
 
 
 def record(claim: Claim, results: Iterable[KeyResult]) -> None:

@@ -107,7 +107,8 @@ def test_S30_a_gateway_that_goes_on_serving_an_old_copy_is_watched_until_it_obey
     standin: StandIn, key: VirtualKey, user: User
 ) -> None:
     standin.gateway.remember_for(0.5)
-    models_of(key), models_of(key)  # both processes know the key now
+    for _ in range(2):  # both processes know the key now
+        models_of(key)
     change(user, suspended_at=timezone.now())
     sync()
     key.refresh_from_db()

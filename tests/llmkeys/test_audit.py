@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import httpx
 import pytest
 from django.utils import timezone
 
@@ -14,7 +15,7 @@ from tests.factories import UserFactory
 from tests.llmkeys import faults
 from tests.llmkeys.conftest import entitle, only_key, sync
 from tests.llmkeys.faults import answering, on
-from tests.llmkeys.standin import StandIn
+from tests.llmkeys.standin import Fault, StandIn
 
 pytestmark = pytest.mark.django_db
 
@@ -266,8 +267,8 @@ def test_stuck_keys_get_another_chance(standin: StandIn, key: VirtualKey, user: 
     assert PlanAtGateway.objects.get().parked_at is None
 
 
-def on_page(number: int, fault: faults.Fault) -> faults.Fault:
-    def chosen(request: "faults.httpx.Request") -> "faults.httpx.Response | None":
+def on_page(number: int, fault: Fault) -> Fault:
+    def chosen(request: httpx.Request) -> httpx.Response | None:
         if request.url.params.get("page") == str(number):
             return fault(request)
         return None

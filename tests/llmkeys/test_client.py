@@ -16,7 +16,7 @@ from llmkeys.litellm_errors import (
 )
 from tests.llmkeys import faults
 from tests.llmkeys.faults import answering, on
-from tests.llmkeys.standin import MASTER_KEY, StandIn, client_of
+from tests.llmkeys.standin import MASTER_KEY, Fault, StandIn, client_of
 
 SECRET = "sk-0123456789abcdef0123456789abcdef"
 
@@ -97,7 +97,7 @@ def test_S06_retry_after_is_told(client: LiteLLMClient, gateway_standin: StandIn
 
 @pytest.mark.parametrize("fault", [faults.torn, answering(200, ["no", "object"])])
 def test_nonsense_is_a_failure_whose_outcome_is_unknown(
-    client: LiteLLMClient, gateway_standin: StandIn, fault: faults.Fault
+    client: LiteLLMClient, gateway_standin: StandIn, fault: Fault
 ) -> None:
     gateway_standin.after = fault
     with pytest.raises(LiteLLMUnavailable) as failure:

@@ -1,8 +1,9 @@
 """Faults between us and the gateway, one at a time; random histories of them are in tests/soak."""
 
-from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
+import httpx
 import pytest
 from django.utils import timezone
 
@@ -15,7 +16,7 @@ from tests.factories import UserFactory
 from tests.llmkeys import faults
 from tests.llmkeys.conftest import CAUSE, entitle, only_key, sync
 from tests.llmkeys.faults import answering, on
-from tests.llmkeys.standin import StandIn, client_of
+from tests.llmkeys.standin import Fault, StandIn, client_of
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +37,7 @@ def test_S02_an_outage_leaves_the_key_pending_and_it_comes_later(
 
 @pytest.mark.parametrize("after", [faults.silent, answering(500), answering(502), faults.torn])
 def test_S04_a_lost_answer_to_a_creation_ends_in_exactly_one_key(
-    standin: StandIn, user: User, free: Plan, after: faults.Fault
+    standin: StandIn, user: User, free: Plan, after: Fault
 ) -> None:
     standin.after = on("/key/generate", after)
     entitle(user, free)
@@ -49,7 +50,7 @@ def test_S04_a_lost_answer_to_a_creation_ends_in_exactly_one_key(
 
 @pytest.mark.parametrize("after", [faults.silent, answering(500), answering(504), faults.torn])
 def test_S03_a_lost_answer_to_an_update_is_resolved_by_reading_back(
-    standin: StandIn, key: VirtualKey, user: User, pro: Plan, after: faults.Fault
+    standin: StandIn, key: VirtualKey, user: User, pro: Plan, after: Fault
 ) -> None:
     standin.after = on("/key/update", after)
     entitle(user, pro)
@@ -62,7 +63,7 @@ def test_S03_a_lost_answer_to_an_update_is_resolved_by_reading_back(
 
 @pytest.mark.parametrize("before", [faults.silent, answering(500), answering(503)])
 def test_S43_a_failure_before_the_effect_is_tried_again(
-    standin: StandIn, key: VirtualKey, user: User, pro: Plan, before: faults.Fault
+    standin: StandIn, key: VirtualKey, user: User, pro: Plan, before: Fault
 ) -> None:
     standin.before = on("/key/update", before)
     entitle(user, pro)
@@ -148,7 +149,7 @@ def test_five_failures_of_one_key_do_not_stop_the_others(
 ) -> None:
     """A poison key: whatever it is asked, the gateway fails with this one alone."""
 
-    def poison(request: "faults.httpx.Request") -> "faults.httpx.Response | None":
+    def poison(request: httpx.Request) -> httpx.Response | None:
         return answering(500)(request) if key.key_hash.encode() in request.content else None
 
     standin.before = poison
@@ -225,7 +226,7 @@ def test_S18_a_change_during_the_work_is_not_lost(
 ) -> None:
     entitle(user, pro)
 
-    def back_to_free(request: "faults.httpx.Request") -> None:
+    def back_to_free(request: httpx.Request) -> None:
         standin.before = None
         entitle(user, free)
 
@@ -300,7 +301,7 @@ def test_S41_no_secret_is_in_the_trail_the_tasks_or_the_log(
     free: Plan,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-    django_capture_on_commit_callbacks: Callable[..., list[object]],
+    django_capture_on_commit_callbacks: Any,
 ) -> None:
     sent: list[object] = []
     monkeypatch.setattr(marking, "send", lambda *args: sent.append(args))

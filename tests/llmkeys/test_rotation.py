@@ -24,7 +24,7 @@ from tests.factories import UserFactory
 from tests.llmkeys import faults
 from tests.llmkeys.conftest import CAUSE, entitle, sync
 from tests.llmkeys.faults import answering, on
-from tests.llmkeys.standin import StandIn
+from tests.llmkeys.standin import Fault, StandIn
 
 pytestmark = pytest.mark.django_db
 
@@ -142,7 +142,7 @@ def test_R04_a_plan_change_reaches_both_keys(
 
 @pytest.mark.parametrize("after", [faults.silent, answering(500)])
 def test_R05_a_crash_between_new_and_old_ends_in_one_key(
-    standin: StandIn, key: VirtualKey, after: faults.Fault
+    standin: StandIn, key: VirtualKey, after: Fault
 ) -> None:
     standin.after = on("/key/generate", after)
     new = rotate(key)

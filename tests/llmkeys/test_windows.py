@@ -6,14 +6,14 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from llmkeys import gateway, leases, marking, reconcile, services
+from llmkeys import acting, gateway, leases, marking, reconcile, services
 from llmkeys.models import KeyEvent, VirtualKey
 from plans.models import Plan
 from tesslate.lib.cause import Cause
 from tests.llmkeys import faults
 from tests.llmkeys.conftest import CAUSE, PERIOD_START, entitle, only_key, sync
 from tests.llmkeys.faults import answering, on
-from tests.llmkeys.standin import StandIn
+from tests.llmkeys.standin import Fault, StandIn
 
 pytestmark = pytest.mark.django_db
 
@@ -67,7 +67,7 @@ def test_U03_ten_events_for_one_renewal_start_one_window(
 
 @pytest.mark.parametrize("after", [faults.silent, answering(500), faults.torn])
 def test_U03_a_lost_answer_does_not_start_the_window_twice(
-    standin: StandIn, key: VirtualKey, user: User, free: Plan, after: faults.Fault
+    standin: StandIn, key: VirtualKey, user: User, free: Plan, after: Fault
 ) -> None:
     standin.spend(key, 0.9)
     standin.after = on("/key/update", after)
@@ -87,7 +87,7 @@ def test_U03_a_worker_that_dies_after_the_call_does_not_start_the_window_twice(
     entitle(user, free, period_start=NEXT)
     dead = leases.claim(VirtualKey.objects.all(), limit=1)
     groups, _ = reconcile.prepare(gateway.client(), dead)
-    reconcile.bring_in_step(gateway.client(), groups[0][0])  # and then kill -9
+    acting.bring_in_step(gateway.client(), groups[0][0])  # and then kill -9
     standin.spend(key, 0.25)
 
     VirtualKey.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
