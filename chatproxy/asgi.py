@@ -18,6 +18,7 @@ from django.db import Error as DatabaseError
 
 from chatproxy.exchange import CLIENT_LEFT, Exchange, Outcome, error_event, new_exchange
 from chatproxy.gate import Call, read_front_end, read_openai
+from chatproxy.idempotency import Kept
 from chatproxy.models import ChatRequest
 from chatproxy.relay import Live
 from chatproxy.reply import Reply
@@ -132,8 +133,11 @@ class ChatApplication:
             self.transport.check(scope, headers)
             bearer = await runtime.identities.bearer(scope, headers)
             await runtime.identify(exchange, bearer)
-            call = route.read(await self.transport.body(receive, headers))
-            live, payload = await runtime.admit(exchange, call)
+            body = await self.transport.body(receive, headers)
+            key = headers.get(b"idempotency-key")
+            begun = await runtime.begin(
+                exchange, route.read, body, None if key is None else key.decode("latin-1")
+            )
         except ClientLeft:
             exchange.outcome, exchange.status = Outcome.ABANDONED, CLIENT_LEFT
             runtime.record(exchange)
@@ -143,6 +147,10 @@ class ChatApplication:
             runtime.refuse(exchange, error)
             await reply.error(error)
             return
+        if isinstance(begun, Kept):
+            await reply.replay(begun)
+            return
+        live, payload = begun
         live.task = asyncio.current_task()
         watcher = asyncio.create_task(cancel_when_gone(receive, live))
         try:

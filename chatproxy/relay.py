@@ -39,7 +39,8 @@ from chatproxy.exchange import (
     told_usage,
     usage_event,
 )
-from chatproxy.frames import DONE, Frames, FrameTooLong
+from chatproxy.frames import BYTES_PER_TOKEN, DONE, Frames, FrameTooLong
+from chatproxy.idempotency import LONGEST_ANSWER, Claim
 from chatproxy.models import ChatRequest
 from chatproxy.refusals import GATEWAY_WAIT_SECONDS, explain
 from chatproxy.upstream import (
@@ -87,10 +88,23 @@ class Live:
     sending_since: float = 0.0
     # Set to end the stream with this error.
     stop: ApiError | None = None
-    # The client's retry may fetch the answer: read it to its end even if the client leaves.
-    is_kept: bool = False
+    # What was passed on, where it is to be kept: for a repeat of the request, or by the plan.
     kept: list[bytes] | None = None
+    kept_bytes: int = 0
+    # The request has an idempotency key: its repeat fetches the answer, so it is read to its end.
+    claim: Claim | None = None
+    messages: list[Any] = field(default_factory=list)
+    is_complete: bool = False
     is_cut: bool = False
+
+    def keep(self, data: bytes) -> None:
+        if self.kept is None:
+            return
+        self.kept_bytes += len(data)
+        if self.kept_bytes > LONGEST_ANSWER:
+            self.kept = None
+        else:
+            self.kept.append(data)
 
     def cut(self) -> None:
         """End it without a word: nobody listens."""
@@ -169,7 +183,7 @@ class Relay:
                     if exchange.first_byte is None:
                         exchange.first_byte = live.heard_at
                     if live.kept is not None:
-                        live.kept.append(passed)
+                        live.keep(passed)
                     live.sending_since = live.heard_at
                     yield passed
                     live.sending_since = 0.0
@@ -198,8 +212,6 @@ class Relay:
         if not self._take_whole(live, body):
             raise ProviderFailed
         exchange.outcome = Outcome.COMPLETED
-        if live.kept is not None:
-            live.kept.append(body)
         self._settled(live)
         return body
 
@@ -283,8 +295,8 @@ class Relay:
         last = DONE
         if exchange.client == ChatRequest.Client.CHAT:
             last = usage_event(exchange) + DONE
-        if live.kept is not None:
-            live.kept.append(last)
+        live.keep(last)
+        live.is_complete = True
         self._settled(live)
         return last
 
@@ -302,7 +314,9 @@ class Relay:
         has_finished = live.frames.has_finished
         if not exchange.status:
             exchange.status = CLIENT_LEFT
-        drains = has_finished or live.is_kept or live.plan.abort_billing == Policy.GENERATED
+        drains = (
+            has_finished or live.claim is not None or live.plan.abort_billing == Policy.GENERATED
+        )
         exchange.decision = {
             "abort_policy": live.plan.abort_billing,
             "upstream": "drained" if drains else "cancelled",
@@ -339,18 +353,15 @@ class Relay:
 
     async def _read_on(self, live: Live, answer: Answer) -> None:
         if not live.exchange.is_stream:
-            body = await self._read_whole(live, answer)
-            if self._take_whole(live, body) and live.kept is not None:
-                live.kept.append(body)
+            self._take_whole(live, await self._read_whole(live, answer))
             return
         frames = live.frames
         while not frames.done and frames.error is None and (data := await answer.next()) != b"":
-            passed = frames.feed(data or b"")
-            if passed and live.kept is not None:
-                live.kept.append(passed)
+            live.keep(frames.feed(data or b""))
         live.exchange.usage = self._usage(live)
-        if live.kept is not None and (frames.done or frames.has_finished):
-            live.kept.append(DONE)
+        if frames.error is None and (frames.done or frames.has_finished):
+            live.keep(DONE)
+            live.is_complete = True
         self._let_finish(answer)
 
     async def _read_whole(self, live: Live, answer: Answer) -> bytes:
@@ -387,7 +398,9 @@ class Relay:
             cost = live.answer.headers.get("x-litellm-response-cost", "")
             exchange.usage = told_usage(usage, header_cost=cost)
         else:
-            exchange.usage = self._estimate(live, len(body) // 4)
+            exchange.usage = self._estimate(live, len(body) // BYTES_PER_TOKEN)
+        live.keep(body)
+        live.is_complete = True
         return True
 
     def _usage(self, live: Live) -> Usage:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 
+from chatproxy.idempotency import Kept
 from chatproxy.relay import KEEP_ALIVE
 from tesslate.lib.errors import ApiError, TooLarge
 
@@ -69,6 +70,16 @@ class Reply:
         ]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
+
+    async def replay(self, kept: Kept) -> None:
+        """An answer that was given before, under the id it had then."""
+        self.request_id = kept.request_id.encode()
+        self._cors = [*self._cors, (b"idempotent-replayed", b"true")]
+        if not kept.is_stream:
+            await self.json(200, kept.body)
+            return
+        await self.start_stream()
+        await self.send_chunk(kept.body, more=False)
 
     async def error(self, error: ApiError, extra: HeaderList | None = None) -> None:
         headers = [

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
-from decimal import Decimal
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,16 @@ from django.utils import timezone
 from chatproxy import metrics
 from chatproxy.caches import DatabaseThreads, Remembered
 from chatproxy.catalogue import Catalogue, load_catalogue
+from chatproxy.content import store_content
 from chatproxy.errors import ShuttingDown
-from chatproxy.exchange import Exchange
+from chatproxy.exchange import Exchange, Outcome
 from chatproxy.frames import Frames
 from chatproxy.gate import Call, admit, compose
+from chatproxy.idempotency import Claim, Idempotency, Kept, read_key
 from chatproxy.identity import Bearer, Identities
 from chatproxy.ledger import Ledger
 from chatproxy.prompts import EMPTY, PromptSet, Rendered, load_prompts
+from chatproxy.rates import REFRESH_SECONDS, RETRY_SECONDS, Rates
 from chatproxy.refusals import too_many_streams
 from chatproxy.relay import Live, Relay
 from chatproxy.spill import Spill
@@ -52,12 +54,14 @@ class Runtime:
         self.upstream = Upstream(
             settings.LITELLM_URL, connect_timeout=settings.CHAT_CONNECT_TIMEOUT_SECONDS
         )
+        self.rates = Rates(self.upstream)
+        self.idempotency = Idempotency()
         self.ledger = Ledger(Spill(Path(settings.CHAT_SPILL_DIR)))
         self.relay = Relay(
             self.upstream,
             settled=self._settled,
             heal=self._heal,
-            cost_of=self._cost_of,
+            cost_of=self.rates.cost,
             spawn=self.spawn,
             timeout=settings.CHAT_TIMEOUT_SECONDS,
         )
@@ -74,6 +78,7 @@ class Runtime:
         self.ledger.start()
         self.spawn(self._watch_clock())
         self.spawn(self._follow_changes())
+        self.spawn(self._follow_prices())
 
     async def stop(self) -> None:
         """End what runs, then see to it that everything is on the books."""
@@ -82,6 +87,7 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.upstream.close()
+        await self.idempotency.close()
         await asyncio.get_running_loop().run_in_executor(None, self.ledger.close)
         await asyncio.get_running_loop().run_in_executor(None, self.threads.close)
 
@@ -96,15 +102,51 @@ class Runtime:
         exchange.api_token_id = bearer.api_token_id
         exchange.caller = await self.identities.caller(bearer.user_id)
 
-    async def admit(self, exchange: Exchange, call: Call) -> tuple[Live, bytes]:
-        """Let an identified request in: its payload for the gateway. Raises what keeps it out.
+    async def begin(
+        self, exchange: Exchange, read: Callable[[bytes], Call], body: bytes, key: str | None
+    ) -> tuple[Live, bytes] | Kept:
+        """Let an identified request in: its payload for the gateway, or an answer given before.
 
-        Whoever gets an answer here must see to it that the exchange is settled.
+        Raises the ApiError that keeps it out. Whoever gets a Live must see to it that its
+        exchange is settled.
         """
-        caller = exchange.caller
-        assert caller is not None
+        call = read(body)
         exchange.model = call.model
         exchange.is_stream = call.stream
+        claim = None
+        if (key := read_key(key)) is not None:
+            found = await self._claim(exchange, key, body)
+            if isinstance(found, Kept):
+                return found
+            claim = found
+        try:
+            live, payload = await self._admit(exchange, call)
+        except BaseException:
+            if claim is not None:
+                self.spawn(self.idempotency.release(claim))
+            raise
+        live.claim = claim
+        live.messages = call.messages
+        if claim is not None or live.plan.stores_content or settings.CHAT_STORE_CONTENT:
+            live.kept = []
+        return live, payload
+
+    async def _claim(self, exchange: Exchange, key: str, body: bytes) -> Claim | Kept | None:
+        assert exchange.caller is not None
+        exchange.idempotency_key = key
+        found = await self.idempotency.claim(
+            key, user_id=exchange.caller.user_id, body=body, request_id=exchange.public_id
+        )
+        if isinstance(found, Kept):
+            exchange.plan = (await self.catalogue()).plans.get(exchange.caller.plan_id)
+            exchange.outcome, exchange.status = Outcome.REPLAYED, 200
+            exchange.decision = {"replays": found.request_id}
+            self.record(exchange)
+        return found
+
+    async def _admit(self, exchange: Exchange, call: Call) -> tuple[Live, bytes]:
+        caller = exchange.caller
+        assert caller is not None
         catalogue = await self.catalogue()
         exchange.plan = catalogue.plans.get(caller.plan_id)
         if self.is_draining:
@@ -183,6 +225,33 @@ class Runtime:
         record = live.exchange.record()
         assert record is not None
         self.ledger.put(record)
+        if live.claim is not None:
+            self.spawn(self._settle_claim(live, live.claim))
+        if live.kept is not None and (live.plan.stores_content or settings.CHAT_STORE_CONTENT):
+            self.spawn(self._store_content(live))
+
+    async def _settle_claim(self, live: Live, claim: Claim) -> None:
+        if live.is_complete and live.kept is not None:
+            body = b"".join(live.kept)
+            await self.idempotency.keep(claim, body, is_stream=live.exchange.is_stream)
+        else:
+            await self.idempotency.release(claim)
+
+    async def _store_content(self, live: Live) -> None:
+        exchange, answer = live.exchange, b"".join(live.kept or ())
+        try:
+            await self.threads.run(
+                lambda: store_content(
+                    request_id=exchange.id,
+                    started_ms=exchange.started_ms,
+                    user_id=live.caller.user_id,
+                    messages=live.messages,
+                    answer=answer,
+                    is_stream=exchange.is_stream,
+                )
+            )
+        except DatabaseError as error:
+            logger.warning("A conversation could not be kept: %s", type(error).__name__)
 
     def _heal(self, live: Live) -> None:
         """The gateway's idea of this key is not ours: have it put right, once in a while."""
@@ -202,9 +271,6 @@ class Runtime:
             await self.threads.run(lambda: heal_key(user_id=user_id, cause=cause))
         except DatabaseError as error:
             logger.warning("A key could not be marked for healing: %s", type(error).__name__)
-
-    def _cost_of(self, model: str, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
-        return None
 
     # Background
 
@@ -248,6 +314,11 @@ class Runtime:
     async def _follow_changes(self) -> None:
         async for change in subscribe():
             self.forget(change)
+
+    async def _follow_prices(self) -> None:
+        while True:
+            is_known = await self.rates.refresh()
+            await asyncio.sleep(REFRESH_SECONDS if is_known else RETRY_SECONDS)
 
     def forget(self, change: Change) -> None:
         if change.everything:

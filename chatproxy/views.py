@@ -33,6 +33,7 @@ from accounts.models import ApiToken
 from chatproxy.bridge import Bridge, bridge
 from chatproxy.exchange import new_exchange
 from chatproxy.gate import Call, read_front_end, read_openai
+from chatproxy.idempotency import Kept
 from chatproxy.identity import Bearer
 from chatproxy.models import ChatRequest
 from chatproxy.relay import Live
@@ -118,10 +119,16 @@ class _ChatEntrance(_ForChat):
         here = bridge()
         api_token_id = request.auth.pk if isinstance(request.auth, ApiToken) else None
         bearer = Bearer(caller(request).pk, float("inf"), api_token_id)
-        live, whole = here.run(_begin(here.runtime, type(self), bearer, body))
+        key = request.headers.get("Idempotency-Key")
+        begun = here.run(_begin(here.runtime, type(self), bearer, body, key))
+        if isinstance(begun, Kept):
+            response = _whole(begun.body, is_stream=begun.is_stream)
+            response["Idempotent-Replayed"] = "true"
+            response["X-Request-Id"] = begun.request_id
+            return response
+        live, whole = begun
         if whole is not None:
-            response: HttpResponseBase = HttpResponse(whole, content_type="application/json")
-            response["Cache-Control"] = "no-store"
+            response = _whole(whole)
         else:
             response = _streaming(here, live, is_async=isinstance(request._request, ASGIRequest))
         response["X-Request-Id"] = live.exchange.public_id
@@ -189,22 +196,30 @@ def _models(request: Request) -> list[dict[str, Any]]:
 
 
 async def _begin(
-    runtime: Runtime, entrance: type[_ChatEntrance], bearer: Bearer, body: bytes
-) -> tuple[Live, bytes | None]:
+    runtime: Runtime, entrance: type[_ChatEntrance], bearer: Bearer, body: bytes, key: str | None
+) -> tuple[Live, bytes | None] | Kept:
     """Up to the gateway's answer: a live stream, or a whole answer. Raises ApiError."""
     exchange = new_exchange(entrance.client)
     try:
         await runtime.identify(exchange, bearer)
-        live, payload = await runtime.admit(exchange, entrance.read(body))
+        begun = await runtime.begin(exchange, entrance.read, body, key)
     except ApiError as error:
         runtime.refuse(exchange, error)
         raise
+    if isinstance(begun, Kept):
+        return begun
+    live, payload = begun
     try:
         await runtime.relay.ask(live, payload)
         return live, None if exchange.is_stream else await runtime.relay.whole(live)
     except ApiError as error:
         runtime.relay.refuse(live, error)
         raise
+
+
+def _whole(body: bytes, *, is_stream: bool = False) -> HttpResponseBase:
+    kind = "text/event-stream; charset=utf-8" if is_stream else "application/json"
+    return HttpResponse(body, content_type=kind, headers={"Cache-Control": "no-store"})
 
 
 def _streaming(here: Bridge, live: Live, *, is_async: bool) -> StreamingHttpResponse:

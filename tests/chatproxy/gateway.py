@@ -175,11 +175,19 @@ class Gateway:
             self.open_connections -= 1
             writer.transport.abort()
 
+    def _tell_prices(self, writer: asyncio.StreamWriter) -> None:
+        prices = {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
+        body = json.dumps({"data": [{"model_name": "basic-chat", "model_info": prices}]}).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = dict(line.split(": ", 1) for line in head[1:] if line)
         headers = {name.lower(): value for name, value in headers.items()}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
+        if "/model/info" in head[0]:
+            self._tell_prices(writer)
+            return True
         asked = Asked(head[0].split()[1], headers, json.loads(body) if body else {})
         self.asked.append(asked)
         wire = Wire(reader, writer)
