@@ -7,3 +7,6 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import schema  # noqa: F401 - drf-spectacular finds subclasses by import
+        from accounts.sessions import connect
+
+        connect()

@@ -1,12 +1,18 @@
 from django.urls import path
 
-from accounts.views import organizations, tokens
+from accounts.views import organizations, sessions, tokens
 from accounts.views.session import SessionView
 
 ORGANIZATION = "api/organizations/<int:organization_id>"
 
 urlpatterns = [
     path("api/auth/session", SessionView.as_view(), name="session"),
+    path("api/sessions", sessions.SessionsView.as_view(), name="sessions"),
+    path(
+        "api/sessions/<str:session_id>",
+        sessions.BrowserSessionView.as_view(),
+        name="browser-session",
+    ),
     path("api/tokens", tokens.TokensView.as_view(), name="tokens"),
     path("api/tokens/<int:token_id>", tokens.TokenView.as_view(), name="token"),
     path("api/organizations", organizations.OrganizationsView.as_view(), name="organizations"),

@@ -251,6 +251,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 # Cookies know hosts, not ports: two copies on one machine tell theirs apart by this.
 COOKIE_SUFFIX = env.text("COOKIE_SUFFIX", default="")
 SESSION_COOKIE_NAME = f"tesslate_session{COOKIE_SUFFIX}"
+SESSION_ENGINE = "accounts.sessions"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = env.text("COOKIE_SAMESITE", default="Lax")
