@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
@@ -26,6 +26,9 @@ from llmkeys.models import (
 from llmkeys.selectors import shown_state
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
+
+TABLE = '<div class="room-scroll" tabindex="0"><table class="room-table">{}</table></div>'
+HEADINGS = SafeString("<tr><th></th><th>field</th><th>desired</th><th>observed</th></tr>")
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
@@ -158,19 +161,22 @@ class VirtualKeyAdmin(ReadOnlyAdmin):
 
     @admin.display(description="")
     def trail(self, key: VirtualKey) -> SafeString:
-        rows = SafeString("").join(
-            format_html(
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}:{}</td><td>{}</td></tr>",
-                event.at.strftime("%Y-%m-%d %H:%M:%S"),
-                event.action,
-                event.get_outcome_display(),
-                event.cause_kind,
-                event.cause_reference,
-                event.message or json.dumps(event.sent or {}, default=str)[:300],
-            )
-            for event in key.events.all()[:30]
+        rows = format_html_join(
+            "",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}:{}</td><td>{}</td></tr>",
+            (
+                (
+                    event.at.strftime("%Y-%m-%d %H:%M:%S"),
+                    event.action,
+                    event.get_outcome_display(),
+                    event.cause_kind,
+                    event.cause_reference,
+                    event.message or json.dumps(event.sent or {}, default=str)[:300],
+                )
+                for event in key.events.all()[:30]
+            ),
         )
-        return format_html("<table>{}</table>", rows)
+        return format_html(TABLE, rows)
 
     # Actions
 
@@ -335,19 +341,20 @@ class KillSwitchAdmin(ReadOnlyAdmin):
 def compare(desired: dict[str, Any] | None, observed: dict[str, Any] | None) -> SafeString:
     """Desired and observed side by side, a mark on each line that differs."""
     names = sorted({*(desired or {}), *(observed or {})})
-    rows = SafeString("").join(
-        format_html(
-            "<tr><td>{}</td><td>{}</td><td><code>{}</code></td><td><code>{}</code></td></tr>",
-            "" if (desired or {}).get(name) == (observed or {}).get(name) else "≠",
-            name,
-            json.dumps((desired or {}).get(name), sort_keys=True),
-            json.dumps((observed or {}).get(name), sort_keys=True),
-        )
-        for name in names
+    rows = format_html_join(
+        "",
+        "<tr><td>{}</td><td>{}</td><td><code>{}</code></td><td><code>{}</code></td></tr>",
+        (
+            (
+                "" if (desired or {}).get(name) == (observed or {}).get(name) else "≠",
+                name,
+                json.dumps((desired or {}).get(name), sort_keys=True),
+                json.dumps((observed or {}).get(name), sort_keys=True),
+            )
+            for name in names
+        ),
     )
-    return format_html(
-        "<table><tr><th></th><th>field</th><th>desired</th><th>observed</th></tr>{}</table>", rows
-    )
+    return format_html(TABLE, format_html("{}{}", HEADINGS, rows))
 
 
 @admin.register(AuditRun)

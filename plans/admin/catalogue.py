@@ -1,6 +1,6 @@
 """Plans, models and prices: the only rows of this app that staff edit by hand."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -9,6 +9,7 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from plans.admin.base import staff_cause
 from plans.catalogue import announce_model_edit, announce_plan_edit
@@ -47,6 +48,8 @@ class PlanForm(forms.ModelForm[Plan]):
             "stores_content",
             "version",
         )
+        # A dozen models at most: all in sight, and no wider than the page.
+        widgets: ClassVar = {"gateway_models": UnfoldAdminCheckboxSelectMultipleWidget}
 
     def clean_version(self) -> int:
         opened = self.cleaned_data.get("version")
@@ -87,8 +90,38 @@ class PlanAdmin(ModelAdmin):  # type: ignore[misc]
     list_display = ["name", "code", "rank", "rpm", "tpm", "budget_cents", "holders", "is_public"]
     list_filter = ["is_public", "is_default", ("archived_at", admin.EmptyFieldListFilter)]
     search_fields = ["name", "code", "stripe_product_id"]
-    filter_horizontal = ["gateway_models"]
     readonly_fields = ["stripe_product_id"]
+    fieldsets = [
+        (
+            None,
+            {"fields": ["code", "name", "description", "gateway_models", "version"]},
+        ),
+        (
+            "Limits",
+            {"fields": ["rpm", "tpm", "max_parallel_requests", "budget_cents", "max_keys"]},
+        ),
+        (
+            "On the price list",
+            {"fields": ["rank", "is_default", "is_public", "archived_at", "stripe_product_id"]},
+        ),
+        (
+            "Payment trouble and trials",
+            {"fields": ["grace_days", "grace_limit_percent", "trial_days"]},
+        ),
+        (
+            "Chat",
+            {
+                "fields": [
+                    "default_max_tokens",
+                    "max_tokens_ceiling",
+                    "default_temperature",
+                    "client_system_messages",
+                    "abort_billing",
+                    "stores_content",
+                ]
+            },
+        ),
+    ]
     inlines = [PriceInline]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Plan]:
