@@ -9,7 +9,8 @@ const region = document.querySelector("[data-message]");
 
 async function openSession(idToken) {
   await call("POST", "/api/auth/session", { id_token: idToken });
-  location.assign(config().next);
+  // An invitation travels in the fragment, which no server sees.
+  location.assign(config().next + location.hash);
 }
 
 const actions = {

@@ -7,7 +7,9 @@ from typing import Any
 
 from django.db.models import Count, Sum
 
-from accounts.models import Membership, User
+from accounts.models import ApiToken, BrowserSession, Membership, User
+from accounts.sessions import sessions_of
+from accounts.tokens import live_tokens
 from chatproxy.models import ChatRequest
 from llmkeys.models import VirtualKey
 from plans.access import MEANINGS, OVERDUE_STATUSES
@@ -44,6 +46,8 @@ class AccountPage:
     budget: Decimal
     keys: list[VirtualKey]
     memberships: list[Membership]
+    tokens: list[ApiToken]
+    sessions: list[BrowserSession]
 
     @property
     def plan(self) -> Plan:
@@ -78,6 +82,8 @@ def account_page(user: User) -> AccountPage:
         memberships=list(
             Membership.objects.filter(user=user).select_related("organization").order_by("pk")
         ),
+        tokens=list(live_tokens(user)),
+        sessions=sessions_of(user),
     )
 
 

@@ -1,4 +1,4 @@
-from django.urls import path
+from django.urls import path, re_path
 
 from tesslate.site import views
 
@@ -11,4 +11,6 @@ urlpatterns = [
     path("reset-password", views.reset_password, name="reset-password"),
     path("account", views.account, name="account"),
     path("playground", views.playground, name="playground"),
+    # Last of all routes: the same page locally as on a server.
+    re_path(r"^.*$", views.not_found),
 ]

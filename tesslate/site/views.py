@@ -153,6 +153,7 @@ def account(request: HttpRequest) -> HttpResponse:
         "site/account.html",
         {
             "page": account_page(user),
+            "api_base": f"{settings.PUBLIC_URL}/api/proxy/v1",
             "config": {"activating": request.GET.get("checkout") == "success"},
         },
     )
@@ -187,6 +188,10 @@ def playground(request: HttpRequest) -> HttpResponse:
             },
         },
     )
+
+
+def not_found(request: HttpRequest) -> HttpResponse:
+    return render(request, "404.html", status=404)
 
 
 def _signed_in(request: HttpRequest) -> User:

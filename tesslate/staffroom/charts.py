@@ -66,7 +66,8 @@ class Chart:
                 "maintainAspectRatio": False,
                 "animation": False,
                 "interaction": {"mode": "index", "intersect": False},
-                "elements": {"point": {"radius": 0, "hitRadius": 8}, "line": {"tension": 0.25}},
+                "elements": {"point": {"radius": 2, "hitRadius": 8}, "line": {"tension": 0.25}},
+                "datasets": {"bar": {"maxBarThickness": 48}},
                 "plugins": {
                     "legend": {
                         "display": len(self.series) > 1,
@@ -122,7 +123,7 @@ def charts(at: datetime, days: int) -> list[Chart]:
             _by_model(rows, dates, "spend"),
             stacked=True,
         ),
-        Chart("Customers by plan", "bar", *_plans_now()),
+        Chart("Customers by plan", "bar", *_plans_now(), stacked=True),
         Chart(
             "Time to the first token, ms, worst hour of the day",
             "line",

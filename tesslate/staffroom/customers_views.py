@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import authenticate
 from django.core.exceptions import PermissionDenied
@@ -61,6 +62,7 @@ def view_as(request: HttpRequest, user_id: int) -> HttpResponse:
         {
             "page": account_page(subject),
             "viewed": subject,
+            "api_base": f"{settings.PUBLIC_URL}/api/proxy/v1",
             "config": {"activating": False},
         },
     )

@@ -60,3 +60,29 @@ def dollars(amount: Decimal) -> str:
     if 0 < amount < Decimal("0.01"):
         return "under $0.01"
     return f"${amount:,.2f}"
+
+
+# What a browser calls itself, the more particular name first: all of them say "Mozilla" as well.
+BROWSERS = (
+    ("Edg/", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+SYSTEMS = (
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("Macintosh", "macOS"),
+    ("Linux", "Linux"),
+)
+
+
+@register.filter
+def browser_name(agent: str) -> str:
+    """Out of what a browser says of itself, like ``Firefox on Linux``."""
+    browser = next((name for sign, name in BROWSERS if sign in agent), "A browser")
+    system = next((name for sign, name in SYSTEMS if sign in agent), "")
+    return f"{browser} on {system}" if system else browser

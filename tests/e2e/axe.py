@@ -19,12 +19,9 @@ def source(folder: Path) -> str:
         if npm is None:
             pytest.skip("The accessibility checks need npm, once, to fetch axe-core.")
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent"]
-            + [f"axe-core@{VERSION}"],
-            check=True,
-            timeout=120,
-        )
+        quietly = ("--no-audit", "--no-fund", "--silent")
+        command = [npm, "install", "--prefix", str(folder), *quietly, f"axe-core@{VERSION}"]
+        subprocess.run(command, check=True, timeout=120)
     return script.read_text()
 
 

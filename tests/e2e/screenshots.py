@@ -26,8 +26,7 @@ def main() -> int:
     arguments = parser.parse_args()
     endpoints = ROOT / os.environ.get("DATA_DIR", ".local") / "endpoints.json"
     if not endpoints.exists():
-        print("Nothing runs there: start the product first (make run).", file=sys.stderr)
-        return 1
+        sys.exit("Nothing runs there: start the product first (make run).")
     arguments.output.mkdir(parents=True, exist_ok=True)
     take(Product(json.loads(endpoints.read_text())), arguments.output, arguments.only)
     return 0
@@ -46,7 +45,7 @@ def take(product: Product, output: Path, only: str = "") -> None:
                 page.wait_for_timeout(SETTLE_MS)
                 path = output / f"{place.name}-{width}-{scheme}.png"
                 page.screenshot(path=str(path), full_page=True)
-                print(path)
+                sys.stdout.write(f"{path}\n")
                 page.close()
             visitors.close()
 
