@@ -83,7 +83,8 @@ def abort(send: Send) -> None:
     if cycle is None or transport is None:
         raise ConnectionResetError("connection reset by the sandbox")
     connection = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError, AttributeError):
+    # uvloop raises ValueError where the connection is closed already.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
     # uvicorn would otherwise report an application that returned without an answer.
     cycle.disconnected = True

@@ -185,7 +185,8 @@ async def play_stream_error(stage: Stage) -> None:
 
     async def ending() -> None:
         await stage.send({"type": "http.response.body", "body": body, "more_body": True})
-        await stage.send({"type": "http.response.body", "body": DONE_FRAME})
+        end = DONE_FRAME if stage.fault.done else b""
+        await stage.send({"type": "http.response.body", "body": end})
 
     await stage.run_until(ending)
 

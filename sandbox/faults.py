@@ -17,7 +17,8 @@ A fault's fields, all but the first two optional:
                   reset     reset the connection instead of answering
                   torn      send half of the answer under its full length, then reset
                   stream_break   `after_chunks` pieces of the answer, then reset
-                  stream_error   `after_chunks` pieces, then an error frame and [DONE]
+                  stream_error   `after_chunks` pieces, then an error frame (`body`, or LiteLLM's)
+                            and [DONE], unless `done` is false
                   silence   200, headers and `after_chunks` pieces, then nothing, as `timeout`
                   garbage   200 and `after_chunks` pieces, then bytes that mean nothing
     times         strike so often, then be off; without it, until deleted
@@ -26,6 +27,7 @@ A fault's fields, all but the first two optional:
     after_effect  true: do the work first and then fail, as when an answer gets lost (torn, and
                   whatever sends pieces of the answer, must do the work anyway)
     retry_after   seconds, as a Retry-After header (status)
+    done          see stream_error
 
 Where several match, the one switched on first strikes.
 """
@@ -68,6 +70,7 @@ class Fault:
     after_effect: bool = False
     after_chunks: int = 0
     retry_after: float | None = None
+    done: bool = True
     hits: int = 0
 
     def matches(self, method: str, path: str, caller: str | None) -> bool:

@@ -74,23 +74,38 @@ class Exchange:
         check_messages(body)
         return cap
 
-    def settle(self, delivery: Delivery) -> None:
-        """The call is over: correct the reservation, add the spend, log it."""
-        self.gateway.limiter.settle(self.grant, delivery.prompt_tokens + delivery.sent)
+    def settle(self, delivery: Delivery, failed: int | None) -> None:
+        """The call is over: correct the reservation, add the spend, log it.
+
+        What was generated is paid for, whether the provider broke off (`failed`) or the client
+        left. A stream that the client left counts as a success all the same, with 499 noted.
+        """
         call = self.call(delivery.answer_id)
-        call.prompt_tokens, call.completion_tokens = delivery.prompt_tokens, delivery.sent
-        call.input_cost, call.output_cost = delivery.costs()
+        if failed is not None:
+            call.request_id = self.call_id
+            call.status, call.error_code = "failure", failed
+            call.error_class = "APIConnectionError" if delivery.sent else "InternalServerError"
+        elif delivery.cancelled_at is not None:
+            call.error_code, call.error_class = 499, "ClientDisconnected"
+            if not delivery.is_stream:
+                call.request_id = self.call_id
+                call.status, call.error_class = "failure", "HTTPException"
+        if failed is None or delivery.sent:
+            call.prompt_tokens, call.completion_tokens = delivery.prompt_tokens, delivery.sent
+            call.input_cost, call.output_cost = delivery.costs()
         call.first = delivery.first
+        self.gateway.limiter.settle(self.grant, call.prompt_tokens + call.completion_tokens)
         self._count(call)
-        if self.view is None:
-            return
-        key, user, team = self.view.key, self.view.user, self.view.team
-        for holder in (key, user, team):
+        if self.view is not None:
+            self._charge(self.view, call)
+
+    def _charge(self, view: View, call: Call) -> None:
+        key, store = view.key, self.gateway.store
+        for holder in (key, view.user, view.team):
             if holder is not None:
                 holder.spend += call.spend
         key.total_spend += call.spend
         key.last_active = call.ended
-        store = self.gateway.store
         if key.token in store.keys:
             store.save_spend(key)
         store.spend.add(call)
@@ -105,17 +120,6 @@ class Exchange:
         call.error_class = ERROR_CLASSES.get(refusal.status, "ProxyException")
         call.error_message = refusal.kind
         call.rate_type = refusal.rate_type
-        self._count(call)
-        if self.view is not None:
-            self.gateway.store.spend.add(call)
-
-    def fail(self, delivery: Delivery, status: int) -> None:
-        """The provider failed: logged, and not paid for."""
-        self.gateway.limiter.settle(self.grant, delivery.sent)
-        call = self.call(self.call_id)
-        call.status, call.error_code = "failure", status
-        call.error_class = ERROR_CLASSES.get(status, "InternalServerError")
-        call.error_message = "the provider failed"
         self._count(call)
         if self.view is not None:
             self.gateway.store.spend.add(call)
@@ -176,17 +180,15 @@ async def chat(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> 
     assert exchange.model is not None
     prompt_tokens = tokens.count_prompt(body["messages"], body.get("tools"))
     choices = compose({**body, "n": answers_of(body)}, cap)
-    delivery = Delivery(exchange.model, prompt_tokens, choices, exchange.started)
+    is_stream = body.get("stream") is True
+    delivery = Delivery(exchange.model, prompt_tokens, choices, exchange.started, is_stream)
     gateway.in_flight += 1
     failed: int | None = None
     try:
         failed = await respond(exchange, delivery, body, scope, receive, send)
     finally:
         gateway.in_flight -= 1
-        if failed is None:
-            exchange.settle(delivery)
-        else:
-            exchange.fail(delivery, failed)
+        exchange.settle(delivery, failed)
         note(exchange, delivery)
 
 

@@ -25,12 +25,18 @@ class Delivery:
     """One answer on its way. `sent` counts the tokens that were generated and went out."""
 
     def __init__(
-        self, model: Model, prompt_tokens: int, choices: list[Choice], started: float
+        self,
+        model: Model,
+        prompt_tokens: int,
+        choices: list[Choice],
+        started: float,
+        is_stream: bool,
     ) -> None:
         self.model = model
         self.prompt_tokens = prompt_tokens
         self.choices = choices
         self.started = started
+        self.is_stream = is_stream
         self.answer_id = f"chatcmpl-{new_id()}"
         self.sent = 0
         self.first: float | None = None
@@ -86,7 +92,7 @@ async def deliver(
     """Answer, as a stream or at once. Returns early when the client has left."""
     watch = asyncio.ensure_future(until_disconnect(receive)) if tokens_per_second else None
     try:
-        if body.get("stream") is True:
+        if delivery.is_stream:
             await _stream(delivery, head(), body, tokens_per_second, watch, send)
         else:
             await _at_once(delivery, head, tokens_per_second, watch, send)
@@ -105,8 +111,7 @@ async def _at_once(
     if watch is not None:
         await asyncio.wait([watch], timeout=delivery.total / tokens_per_second)
         if watch.done():
-            _cancel(delivery)
-            delivery.sent = int((time.time() - delivery.started) * tokens_per_second)
+            delivery.cancelled_at = time.time()
             return
     delivery.sent = delivery.total
     delivery.first = time.time()
@@ -144,7 +149,7 @@ async def _stream(
                 if due > loop.time():
                     await asyncio.sleep(due - loop.time())
                 if watch.done():
-                    _cancel(delivery)
+                    delivery.cancelled_at = time.time()
                     return
             elif place % TURN == TURN - 1:
                 await asyncio.sleep(0)
@@ -161,7 +166,3 @@ async def _stream(
         frame = stream.usage(delivery.usage(), cost)
         await send({"type": "http.response.body", "body": frame, "more_body": True})
     await send({"type": "http.response.body", "body": frames.DONE})
-
-
-def _cancel(delivery: Delivery) -> None:
-    delivery.cancelled_at = time.time()

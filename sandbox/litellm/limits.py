@@ -2,7 +2,7 @@
 
 A window opens with the first request and lasts a minute; requests and tokens of one holder share
 it. Tokens are reserved before the call (see `reservation`) and put right after it. A refused
-request takes nothing. Requests in flight are a gauge without a window.
+request counts as a request and takes nothing else. Requests in flight are a gauge without a window.
 """
 
 from dataclasses import dataclass, field
@@ -64,7 +64,7 @@ class Limiter:
         self.in_flight: dict[str, int] = {}
 
     def admit(self, holders: tuple[Holder, ...], reserved: int, now: float) -> Grant:
-        """Count a request against every holder, or none. Raises Refusal (429)."""
+        """Admit a request by every holder's limits. Raises Refusal (429)."""
         for holder in holders:
             self._check(holder, reserved, now)
         grant = Grant(reserved)
@@ -93,7 +93,8 @@ class Limiter:
                 window = self.windows[holder.name] = Window(now)
             elif now - window.start >= self.window_seconds:
                 window.start, window.requests, window.tokens = now, 0, 0
-            if holder.rpm is not None and window.requests >= holder.rpm:
+            window.requests += 1
+            if holder.rpm is not None and window.requests > holder.rpm:
                 raise self._refusal(holder, "requests", holder.rpm, window.requests)
             if holder.tpm is not None and window.tokens + reserved > holder.tpm:
                 raise self._refusal(holder, "tokens", holder.tpm, window.tokens)
@@ -107,7 +108,6 @@ class Limiter:
         owner = holder.owner.encode()
         if holder.rpm is not None or holder.tpm is not None:
             window = self.windows[holder.name]
-            window.requests += 1
             if holder.rpm is not None:
                 left = holder.rpm - window.requests
                 say((b"x-ratelimit-%s-remaining-requests" % owner, b"%d" % left))

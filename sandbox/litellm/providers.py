@@ -6,8 +6,8 @@ is logged as failed. Kinds as in sandbox.faults, with what LiteLLM makes of them
 
     status          that status, with LiteLLM's type for it
     timeout         408 after `delay` seconds (its own time limit)
-    reset, torn, garbage    500
-    stream_break, stream_error   an error frame, then [DONE] all the same
+    reset, torn, garbage    500; a stream, after `after_chunks`, as the next
+    stream_break, stream_error   an error frame, then [DONE] all the same (`done`: false for none)
     slow, silence   what the client sees is what the provider does
 """
 
@@ -22,7 +22,7 @@ from sandbox.litellm import errors
 if TYPE_CHECKING:
     from sandbox.faults import Fault
 
-BECOMES = {"reset": "status", "torn": "status", "garbage": "status", "stream_break": "stream_error"}
+AT_ONCE = ("reset", "torn", "garbage")
 PATIENCE = 600.0
 
 
@@ -34,7 +34,11 @@ async def play(
     fault: "Fault", answer_it: App, scope: Scope, receive: Receive, send: Send, head: Headers
 ) -> int | None:
     """Answer as with that provider; the status to log the failure with, None where none is."""
-    kind = BECOMES.get(fault.kind, fault.kind)
+    kind = fault.kind
+    if kind == "stream_break" or (kind in AT_ONCE and fault.after_chunks):
+        kind = "stream_error"
+    elif kind in AT_ONCE:
+        kind = "status"
     status = fault.status if fault.kind == "status" else 500
     if kind == "timeout":
         await asyncio.sleep(PATIENCE if fault.delay is None else fault.delay)

@@ -155,7 +155,7 @@ def shown(call: Call, *, zone: str) -> dict[str, Any]:
             "litellm_call_id": call.call_id,
             "usage_object": _usage(call) if good else {},
             "cost_breakdown": _costs(call) if good else None,
-            "error_information": None if good else _error(call),
+            "error_information": _error(call) if call.error_code else None,
             "original_model_group": call.model_group if good else None,
             "attempted_retries": 0 if good else None,
             "attempted_fallbacks": 0 if good else None,

@@ -1,5 +1,5 @@
 """The gateway under contract: always the stand-in and, where LITELLM_CONTRACT_URL names one, the
-real proxy as well (`python -m sandbox.reallitellm contract` starts one and sets the rest).
+real proxy as well (sandbox.real_litellm starts one and sets the rest: `make contract`).
 
     LITELLM_CONTRACT_URL, LITELLM_CONTRACT_MASTER_KEY     the proxy
     LITELLM_CONTRACT_PROVIDER_URL, …_PROVIDER_KEY         the stand-in behind its models: what it
@@ -116,6 +116,14 @@ class Gateway:
         )
         assert answer.status_code == 201, answer.text
 
+    def pace(self, tokens_per_second: float) -> None:
+        answer = httpx.post(
+            f"{self.provider_url}/sandbox/pace",
+            json={"tokens_per_second": tokens_per_second},
+            headers={"Authorization": f"Bearer {self.provider_key}"},
+        )
+        assert answer.status_code == 200, answer.text
+
     def provider_behaves(self) -> None:
         httpx.delete(
             f"{self.provider_url}/sandbox/faults",
@@ -191,3 +199,4 @@ def provider(gateway: Gateway) -> Iterator[Gateway]:
         pytest.skip("nothing is known of this proxy's provider")
     yield gateway
     gateway.provider_behaves()
+    gateway.pace(0)

@@ -155,13 +155,12 @@ def test_window_opens_with_the_first_request_and_then_starts_anew(gateway: Gatew
     assert time.monotonic() - begun > gateway.window - 2
 
 
-def test_raised_limit_counts_what_was_used(gateway: Gateway) -> None:
+def test_raised_limit_counts_what_was_asked_refusals_included(gateway: Gateway) -> None:
     key = gateway.key(rpm_limit=1)
     assert gateway.chat(key).status_code == 200
     limited(gateway.chat(key), "requests")
     gateway.post("/key/update", key=key.hash, rpm_limit=3)
-    answers = [gateway.chat(key).status_code for _ in range(3)]
-    assert answers == [200, 200, 429]
+    assert [gateway.chat(key).status_code for _ in range(2)] == [200, 429]
 
 
 def test_tokens_are_reserved_before_the_call_and_corrected_after(gateway: Gateway) -> None:
@@ -171,6 +170,7 @@ def test_tokens_are_reserved_before_the_call_and_corrected_after(gateway: Gatewa
     left = int(first.headers["x-ratelimit-api_key-remaining-tokens"])
     assert left == 1000 - prompt - 100
     used = first.json()["usage"]["total_tokens"]
+    time.sleep(1)  # LiteLLM corrects after it has answered
     second = gateway.chat(key, max_tokens=1)
     left = int(second.headers["x-ratelimit-api_key-remaining-tokens"])
     assert left == 1000 - used - prompt - 1

@@ -168,11 +168,47 @@ def test_daily_activity_needs_dates(gateway: Gateway) -> None:
     assert gateway.get("/user/daily/activity", **query).status_code == 422
 
 
-def test_failed_provider_costs_nothing(provider: Gateway) -> None:
+def test_provider_that_fails_at_once_costs_nothing(provider: Gateway) -> None:
     key = provider.key()
     provider.provider_does_wrong(kind="status", status=500)
     provider.chat(key)
     row = logged(provider, key, 1)[0]
     assert (row["status"], row["spend"]) == ("failure", 0)
+    assert row["metadata"]["error_information"]["error_code"] == "500"
     time.sleep(0.2)
     assert provider.row(key)["spend"] == 0
+
+
+def test_stream_that_breaks_is_a_failure_that_may_cost_what_was_sent(provider: Gateway) -> None:
+    key = provider.key()
+    provider.provider_does_wrong(kind="stream_break", after_chunks=4)
+    provider.stream(key)
+    row = logged(provider, key, 1)[0]
+    assert row["status"] == "failure"
+    # Two of LiteLLM's writers race for this row: the one that counted, the one that did not.
+    assert row["completion_tokens"] in (0, 4)
+    assert (row["spend"] > 0) is (row["completion_tokens"] > 0)
+    assert row["request_id"] == row["metadata"]["litellm_call_id"]
+
+
+def test_stream_that_the_client_leaves_is_a_success_that_costs_what_was_sent(
+    provider: Gateway,
+) -> None:
+    key = provider.key()
+    provider.pace(20)
+    body = {
+        "model": ON_FREE,
+        "stream": True,
+        "messages": [{"role": "user", "content": "Tell me about tuples"}],
+    }
+    headers = {"Authorization": f"Bearer {key.value}"}
+    with provider.http.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
+        lines = answer.iter_lines()
+        for _ in range(10):
+            next(lines)
+    row = logged(provider, key, 1)[0]
+    assert row["status"] == "success"
+    assert 2 <= row["completion_tokens"] <= 20
+    assert row["spend"] > 0
+    information = row["metadata"]["error_information"]
+    assert (information["error_code"], information["error_class"]) == ("499", "ClientDisconnected")
