@@ -57,15 +57,14 @@ def stripe_webhook(request: HttpRequest) -> HttpResponse:
         body = _read(request)
         stored = receive(request.headers.get("Stripe-Signature"), body)
     except Refusal as refusal:
-        return _answer(
-            refusal.status,
-            error_body(
-                type="api_error" if refusal.status >= 500 else "invalid_request_error",
-                code=refusal.code,
-                message=refusal.message,
-            ),
-        )
+        return _answer(refusal.status, refusal_body(refusal))
     return _answer(200, {"received": True, "duplicate": not stored.is_new})
+
+
+def refusal_body(refusal: Refusal) -> dict[str, Any]:
+    """The one error shape."""
+    kind = "api_error" if refusal.status >= 500 else "invalid_request_error"
+    return error_body(type=kind, code=refusal.code, message=refusal.message)
 
 
 def _answer(status: int, content: dict[str, Any]) -> HttpResponse:
@@ -81,10 +80,14 @@ def _read(request: HttpRequest) -> bytes:
     try:
         body: bytes = request.read(limit + 1)
     except (UnreadablePostError, OSError):
-        raise Refusal(400, "incomplete_body", "The body did not arrive.") from None
+        raise incomplete() from None
     if len(body) > limit:
         raise too_large()
     return body
+
+
+def incomplete() -> Refusal:
+    return _refuse("incomplete", 400, "incomplete_body", "The body did not arrive in time.")
 
 
 def too_large() -> Refusal:

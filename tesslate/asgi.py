@@ -1,4 +1,4 @@
-"""The ASGI entrance: chat is answered ahead of Django's handler, everything else by it."""
+"""The ASGI entrance: chat and Stripe's webhook are answered ahead of Django's handler."""
 
 import os
 
@@ -9,5 +9,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tesslate.settings")
 django = get_asgi_application()
 
 from chatproxy.asgi import ChatApplication  # noqa: E402 - needs the settings to be loaded
+from plans.asgi import WebhookApplication  # noqa: E402 - likewise
 
-application = ChatApplication(django)
+application = WebhookApplication(ChatApplication(django))
