@@ -5,11 +5,11 @@ import io
 import time
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from importlib import import_module
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user
-from django.contrib.sessions.backends.db import SessionStore
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from rest_framework.authentication import CSRFCheck
@@ -141,7 +141,7 @@ def _bearer_of_api_token(value: str) -> Bearer:
 
 def _bearer_of_session(key: str) -> Bearer:
     request = HttpRequest()
-    request.session = SessionStore(key)
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(key)
     user = get_user(request)
     if user.pk is None:
         raise NotAuthenticated

@@ -27,7 +27,8 @@ def request_log(get_response: Any) -> Any:
     def finish(
         request: HttpRequest, response: HttpResponse, request_id: str, begun: float
     ) -> HttpResponse:
-        response[HEADER] = request_id
+        # The chat path has an id of its own, under which the request is in the ledger.
+        response.setdefault(HEADER, request_id)
         level = logging.DEBUG if request.path.startswith(QUIET_PREFIXES) else logging.INFO
         logger.log(
             level,

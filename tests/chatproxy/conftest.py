@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import connections
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -125,11 +126,13 @@ class Server:
 
 @pytest.fixture
 def start_server(
-    transactional_db, gateway, firebase, settings, tmp_path
+    transactional_db, gateway, firebase, settings, tmp_path, monkeypatch
 ) -> Iterator[Callable[[], Server]]:
     """Start the web process; settings changed before are in force."""
     from tesslate.asgi import application
 
+    # Threads of the server end with their connections open, unless each request closes its own.
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
     settings.LITELLM_URL = gateway.url
     settings.CHAT_SPILL_DIR = str(tmp_path / "spill")
     settings.ALLOWED_HOSTS = ["127.0.0.1", "testserver"]

@@ -153,6 +153,8 @@ class Gateway:
         self.next: list[Script] = []
         self.port = 0
         self.open_connections = 0
+        # Answers under way.
+        self.busy = 0
         self.connections = 0
 
     @property
@@ -191,12 +193,14 @@ class Gateway:
         asked = Asked(head[0].split()[1], headers, json.loads(body) if body else {})
         self.asked.append(asked)
         wire = Wire(reader, writer)
+        self.busy += 1
         try:
             await (self.next.pop(0) if self.next else self.script)(asked, wire)
         except ConnectionError:
             asked.cancelled_at = time.monotonic()
             return False
         finally:
+            self.busy -= 1
             asked.done.set()
             was_gone = await wire.stop_listening()
         return not was_gone and not writer.transport.is_closing()
