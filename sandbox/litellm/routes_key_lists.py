@@ -56,9 +56,11 @@ def list_keys(request: Request) -> Any:
             raise errors.error(403, text, "bad_request_error", "user_id")
         query = {**query, "user_id": user_id}
     keys = wanted_keys(store, query)
-    if "sort_by" in query:
-        downwards = query.get("sort_order", "desc").lower() != "asc"
-        keys = sorted(keys, key=SORTS[query["sort_by"]], reverse=downwards)
+    upwards = query.get("sort_order", "desc").lower() == "asc"
+    if query.get("sort_by") == "created_at":
+        keys = keys[::-1] if upwards else keys
+    elif "sort_by" in query:
+        keys = sorted(keys, key=SORTS[query["sort_by"]], reverse=not upwards)
     part = keys[(page - 1) * size : page * size]
     rows: list[Any] = [key.token for key in part]
     if query.get("return_full_object", "").lower() in ("true", "1"):
