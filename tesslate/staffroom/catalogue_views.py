@@ -64,7 +64,7 @@ def map_one(request: HttpRequest, price_id: str) -> HttpResponse:
     """Say which plan a price at Stripe stands for."""
     require(request, "plans.change_price")
     waiting = Subscription.objects.filter(stripe_price_id=price_id, price=None)
-    form = MapForm(request.POST or None)
+    form = MapForm(request.POST if request.method == "POST" else None)
     problem = ""
     if request.method == "POST" and form.is_valid():
         plan = form.cleaned_data["plan"]

@@ -94,7 +94,7 @@ def act(request: HttpRequest, user_id: int, name: str) -> HttpResponse:
     if not action.is_for(subject):
         messages.info(request, "There is nothing to do: somebody was faster.")
         return redirect("admin:customer", user_id=subject.pk)
-    form = action.form(request.POST or None, customer=subject)
+    form = action.form(request.POST if request.method == "POST" else None, customer=subject)
     problem = ""
     if request.method == "POST" and form.is_valid():
         problem = _refusal(request, action) or _run(request, action, subject, form.cleaned_data)

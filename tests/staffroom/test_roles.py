@@ -1,4 +1,4 @@
-"""Role × action: the table in tesslate.staffroom.roles, seen from the outside."""
+"""Role and action: the table in tesslate.staffroom.roles, seen from the outside."""
 
 import pytest
 from django.contrib import admin

@@ -20,7 +20,10 @@ def enrolled(staff: User) -> TOTPDevice:
     return device
 
 
-def sign_in(email: str = "staff@example.com", password: str = "staff-password") -> Client:
+PASSWORD = "staff-password"
+
+
+def sign_in(email: str = "staff@example.com", password: str = PASSWORD) -> Client:
     client = Client()
     client.post("/admin/login/", {"username": email, "password": password})
     return client

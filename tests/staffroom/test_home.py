@@ -1,0 +1,183 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from llmkeys.models import GatewayState, VirtualKey
+from plans.entitlements import refresh_entitlements
+from plans.models import StripeEvent
+from tesslate.lib.cause import Cause
+from tesslate.staffroom.attention import attention_for
+from tesslate.staffroom.charts import charts
+from tesslate.staffroom.dashboard import figures, monthly_revenue_cents, traffic_between
+from tesslate.staffroom.models import HourlyTraffic
+from tesslate.staffroom.traffic import roll_up
+from tests.factories import (
+    CustomerFactory,
+    GatewayModelFactory,
+    PlanFactory,
+    PriceFactory,
+    SubscriptionFactory,
+    UserFactory,
+)
+from tests.site.ledger import chat_request
+
+TEST = Cause.system("test")
+
+
+@pytest.fixture
+def well(free_plan, empty_cache):
+    """A product in which nothing is wrong."""
+    free_plan.gateway_models.add(GatewayModelFactory.create())
+    return free_plan
+
+
+def event(state: str, **columns) -> StripeEvent:
+    number = StripeEvent.objects.count()
+    defaults = {"event_id": f"evt_{number}", "type": "invoice.paid", "livemode": False}
+    return StripeEvent.objects.create(
+        **{**defaults, "created_at": timezone.now(), "state": state, **columns}
+    )
+
+
+def whats(staff) -> list[str]:
+    return [item.what for item in attention_for(staff)]
+
+
+def test_when_all_is_well_the_page_says_so(well, staff_client):
+    assert "Nothing. Billing, keys and gateway agree" in staff_client.get("/admin/").text
+
+
+def test_dead_events_come_with_their_number_and_age(well, staff):
+    old = timezone.now() - timedelta(hours=3)
+    event("dead", received_at=old)
+    event("dead")
+    (item,) = attention_for(staff)
+    assert item.what == "Stripe events failed for good"
+    assert item.who.startswith("2 events")
+    assert item.since == old
+    assert item.url.endswith("state__exact=dead")
+
+
+def test_unmapped_prices_lead_to_the_page_that_maps_them(well, staff, staff_client):
+    SubscriptionFactory.create(price=None, last_good_price=None, stripe_price_id="price_new")
+    (item,) = attention_for(staff)
+    assert item.what == "Price price_new belongs to no plan"
+    assert "1 subscription" in staff_client.get(item.url).text
+
+
+def test_keys_that_were_given_up_lead_to_their_customer(well, user, staff):
+    refresh_entitlements([user.pk], cause=TEST)
+    VirtualKey.objects.filter(user=user).update(parked_at=timezone.now(), last_error="refused")
+    (item,) = attention_for(staff)
+    assert item.what == "Keys given up after errors"
+    assert item.url == f"/admin/customers/{user.pk}"
+
+
+def test_keys_may_be_behind_for_a_moment_only(well, user, staff):
+    refresh_entitlements([user.pk], cause=TEST)
+    assert whats(staff) == []
+    VirtualKey.objects.filter(user=user).update(dirty_since=timezone.now() - timedelta(hours=1))
+    assert whats(staff) == ["Keys behind their plan"]
+
+
+def test_a_gateway_out_of_reach_comes_first(well, staff):
+    event("dead", received_at=timezone.now())
+    GatewayState.objects.create(
+        url="http://gateway",
+        opened_at=timezone.now() - timedelta(minutes=9),
+        reason="unreachable",
+    )
+    assert whats(staff)[0] == "The gateway cannot be reached"
+
+
+def test_public_plans_need_models_and_prices(well, staff):
+    PlanFactory.create(code="empty", name="Empty")
+    assert whats(staff) == [
+        "Empty has no model that works",
+        "Empty is on the price list without a price",
+    ]
+
+
+def test_items_are_for_those_who_may_see_them(well, colleague):
+    event("dead")
+    assert colleague("support").get("/admin/").context["items"] == []
+    assert len(colleague("billing").get("/admin/").context["items"]) == 1
+
+
+def test_revenue_counts_seats_and_twelfths(well):
+    monthly = PriceFactory.create(unit_amount=1900)
+    yearly = PriceFactory.create(unit_amount=12_000, interval="year")
+    SubscriptionFactory.create(price=monthly, quantity=3)
+    SubscriptionFactory.create(price=yearly)
+    SubscriptionFactory.create(price=monthly, status="canceled")
+    SubscriptionFactory.create(price=monthly, collection_paused=True)
+    SubscriptionFactory.create(price=PriceFactory.create(currency="eur"))
+    assert monthly_revenue_cents() == 3 * 1900 + 1000
+
+
+def test_the_roll_up_counts_each_request_once(well, user):
+    noon = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+    chat_request(user, started_at=noon, cost="0.5")
+    chat_request(user, started_at=noon, outcome="refused", cost=None, ttfb_ms=None)
+    chat_request(user, started_at=noon + timedelta(minutes=40), outcome="failed")
+    for _ in range(2):
+        roll_up(at=noon + timedelta(hours=1))
+    assert HourlyTraffic.objects.count() == 2
+    day = traffic_between(noon - timedelta(days=1), noon + timedelta(days=1))
+    assert (day.requests, day.refused, day.errors) == (3, 1, 1)
+    assert day.error_rate == 0.5
+
+
+def test_rows_that_arrive_late_are_counted(well, user):
+    noon = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    chat_request(user, started_at=noon)
+    roll_up(at=noon + timedelta(minutes=30))
+    chat_request(user, started_at=noon + timedelta(minutes=10))
+    roll_up(at=noon + timedelta(hours=1))
+    assert HourlyTraffic.objects.get().requests == 2
+
+
+def test_figures_of_an_empty_product(well):
+    values = {figure.label: figure.value for figure in figures(timezone.now())}
+    assert values["Monthly revenue"] == "$0"
+    assert values["Error rate, 24 h"] == "0.0%"
+
+
+def test_charts_keep_the_largest_models_and_sum_up_the_rest(well):
+    now = timezone.now()
+    for number in range(12):
+        HourlyTraffic.objects.create(
+            hour=now.replace(minute=0, second=0, microsecond=0),
+            model=f"model-{number:02}",
+            plan_code="free",
+            requests=1,
+            errors=0,
+            refused=0,
+            abandoned=0,
+            prompt_tokens=1,
+            completion_tokens=1,
+            cost=number,
+        )
+    spend = charts(now, 7)[0]
+    assert len(spend.labels) == 7
+    assert [name for name, _ in spend.series][:2] == ["model-11", "model-10"]
+    assert spend.series[-1] == ("others", [0, 0, 0, 0, 0, 0, 0 + 1 + 2 + 3 + 4])
+
+
+@pytest.mark.parametrize("chosen", ["7", "90", "nonsense", "-1"])
+def test_any_range_opens(well, staff_client, chosen):
+    assert staff_client.get("/admin/", {"range": chosen}).status_code == 200
+
+
+def test_the_front_page_asks_the_same_number_of_questions_however_much_there_is(
+    well, staff_client, django_assert_max_num_queries
+):
+    for number in range(15):
+        user = UserFactory.create()
+        CustomerFactory.create(user=user)
+        refresh_entitlements([user.pk], cause=TEST)
+        VirtualKey.objects.filter(user=user).update(parked_at=timezone.now())
+        event("dead", type=f"type.{number}")
+    with django_assert_max_num_queries(40):
+        staff_client.get("/admin/")
