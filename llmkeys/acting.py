@@ -36,8 +36,10 @@ class KeyWork:
     in_doubt: bool
     # What a newly made key starts from: spend that already counts in its window.
     starting_spend: Decimal
-    # Models that the key may call in the end, for probes.
+    # Models that the key may call in the end, for probes, and those of the plan that it leaves
+    # where we know them.
     models: frozenset[str]
+    models_before: frozenset[str] | None
     # Opens the stored value; called only when the value must be sent.
     secret: Callable[[], str]
     # time.monotonic() after which another worker may hold the key.
@@ -118,7 +120,8 @@ def _act(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
         _create(client, work, result)
     else:
         _update(client, work, result)
-    if any(takes_access_away(work.desired, state) for state in before):
+    loses = work.models_before is None or not work.models_before <= work.models
+    if any(takes_access_away(work.desired, state, loses_models=loses) for state in before):
         _prove(client, work, result)
 
 

@@ -31,6 +31,8 @@ CAUSE = Cause.system("audit")
 # An interrupted walk may be taken up again for so long; later it starts afresh.
 RESUMABLE_FOR = timedelta(hours=1)
 KEPT_RUNS = 100
+# Further apart than this, two machines' clocks are wrong.
+CLOCKS_AGREE_WITHIN = timedelta(minutes=1)
 # Foreign keys are listed only as examples.
 EXAMPLES = 20
 
@@ -214,12 +216,7 @@ def classify(
     key: VirtualKey, found: State, asked_at: datetime, switches: desired.Switches
 ) -> tuple[Kind, State | None]:
     """What the gateway's row for one of our keys says, and what it should say."""
-    moving = (
-        not key.is_in_step
-        or key.lease_until is not None
-        or (key.synced_at is not None and key.synced_at >= asked_at)
-    )
-    if moving:
+    if not key.is_in_step or key.lease_until is not None or _is_since(key.synced_at, asked_at):
         return Kind.MOVING, None
     try:
         wanted = desired.desired_key(key, switches)
@@ -228,6 +225,12 @@ def classify(
     if wanted is None:
         return Kind.UNWANTED, None
     return (Kind.DRIFTED if differences(wanted, found) else Kind.IN_STEP), wanted
+
+
+def _is_since(moment: datetime | None, start: datetime) -> bool:
+    """Whether it lies between the start and now; a moment that some wrong clock has put into the
+    future says nothing."""
+    return moment is not None and start <= moment <= timezone.now() + CLOCKS_AGREE_WITHIN
 
 
 def _classify_unknown(walk: Walk, row: Json) -> None:
@@ -281,11 +284,12 @@ def _audit_unseen(walk: Walk) -> None:
     """Ask by name for every key that should have been on some page and was on none: pages shift
     while one reads them, so that alone says nothing."""
     started = walk.run.started_at
+    future = timezone.now() + CLOCKS_AGREE_WITHIN
     unseen = VirtualKey.live.filter(
-        Q(audited_at=None) | Q(audited_at__lt=started),
+        Q(audited_at=None) | Q(audited_at__lt=started) | Q(audited_at__gt=future),
+        Q(synced_at__lt=started) | Q(synced_at__gt=future),
         observed__isnull=False,
         observed_generation=F("generation"),
-        synced_at__lt=started,
     )
     missing = []
     for key in unseen.order_by("pk").iterator(chunk_size=500):

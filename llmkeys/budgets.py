@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
 from django.db import transaction
+from django.db.models import Count, Q
 
 from llmkeys import marking
 from llmkeys.desired import CENTS, entitlement_of, window_of
@@ -75,10 +76,18 @@ def settle(client: LiteLLMClient, keys: Sequence[VirtualKey]) -> tuple[list[Virt
 
 
 def _families(keys: Iterable[VirtualKey]) -> dict[int, list[VirtualKey]]:
-    """All keys that count in the present window, for each user."""
+    """All keys that count in the present window, for each user who has several, or had."""
+    counting = VirtualKey.objects.exclude(
+        lifecycle=VirtualKey.Lifecycle.RETIRED, spend=0, removed_at__isnull=False
+    )
+    several = (
+        counting.filter(user_id__in={key.user_id for key in keys})
+        .values("user_id")
+        .annotate(keys=Count("pk"), parts=Count("budget_cap"))
+        .filter(Q(keys__gt=1) | Q(parts__gt=0))
+    )
     rows = (
-        VirtualKey.objects.filter(user_id__in={key.user_id for key in keys})
-        .exclude(lifecycle=VirtualKey.Lifecycle.RETIRED, spend=0, removed_at__isnull=False)
+        counting.filter(user_id__in=[row["user_id"] for row in several])
         .select_related("user__current_entitlement__plan")
         .order_by("pk")
     )

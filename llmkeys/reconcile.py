@@ -26,6 +26,8 @@ from tesslate.lib.crypto import decrypt
 logger = logging.getLogger(__name__)
 
 BATCH = 64
+# Results written in one go: few enough to be seen soon, enough to make it cheap.
+RECORDED_TOGETHER = 32
 # A key that keeps changing while we work on it is left to the sweep after so many turns.
 TURNS = 5
 
@@ -96,7 +98,7 @@ def act(
         ready: list[KeyResult] = []
         for future in as_completed(pending):
             ready += future.result()
-            if len(ready) >= settings.LITELLM_CONCURRENCY:
+            if len(ready) >= RECORDED_TOGETHER:
                 _keep(claimed, ready, untouched)
                 ready = []
         _keep(claimed, ready, untouched)
@@ -162,37 +164,38 @@ def prepare(
         plan.pk: frozenset(desired.usable_models(plan, switches))
         for plan in shared_objects.with_models(plans)
     }
+    models_at_gateway = shared_objects.models_by_gateway_id()
     groups: dict[int, list[KeyWork]] = {}
     postponed: dict[int, Postponed] = {}
     for key in keys:
         entitlement = desired.entitlement_of(key)
         if entitlement is not None and entitlement.plan_id in missing:
             postponed[key.pk] = Postponed("the plan is not at the gateway yet")
-        elif key.pk in waiting_for_siblings:
+            continue
+        if key.pk in waiting_for_siblings:
             postponed[key.pk] = Postponed("another key of this user has to go first", 0.3)
-        else:
-            try:
-                wanted = desired.desired_key(key, switches)
-            except desired.NoEntitlement as problem:
-                postponed[key.pk] = Postponed(str(problem), 60)
-                continue
-            groups.setdefault(key.user_id, []).append(
-                KeyWork(
-                    key_id=key.pk,
-                    key_hash=key.key_hash,
-                    generation=key.generation,
-                    desired=wanted,
-                    observed=key.observed,
-                    in_doubt=key.pk in claimed.in_doubt,
-                    starting_spend=starting_spend(key),
-                    models=models.get(entitlement.plan_id, frozenset())
-                    if entitlement
-                    else frozenset(),
-                    secret=_Secret(key.secret),
-                    deadline=deadline,
-                    probes=settings.LITELLM_PROBE_REPEATS,
-                )
+            continue
+        try:
+            wanted = desired.desired_key(key, switches)
+        except desired.NoEntitlement as problem:
+            postponed[key.pk] = Postponed(str(problem), 60)
+            continue
+        groups.setdefault(key.user_id, []).append(
+            KeyWork(
+                key_id=key.pk,
+                key_hash=key.key_hash,
+                generation=key.generation,
+                desired=wanted,
+                observed=key.observed,
+                in_doubt=key.pk in claimed.in_doubt,
+                starting_spend=starting_spend(key),
+                models=models[entitlement.plan_id] if entitlement else frozenset(),
+                models_before=models_at_gateway.get(key.observed_value.get("team_id", "")),
+                secret=_Secret(key.secret),
+                deadline=deadline,
+                probes=settings.LITELLM_PROBE_REPEATS,
             )
+        )
     for works in groups.values():
         works.sort(key=lambda work: budgets.raises_budget(work.desired, work.observed))
     return list(groups.values()), postponed

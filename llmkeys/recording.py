@@ -12,6 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from llmkeys.acting import KeyResult, Note, Postponed, expectation
+from llmkeys.bulk import update_each
 from llmkeys.leases import LONGEST_WAIT, Claim
 from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
 from llmkeys.marking import behind, mark_keys
@@ -28,6 +29,9 @@ PARK_UNAVAILABLE = 12
 # Between probes while the gateway does not obey yet, and when to raise the alarm.
 PROBE_EVERY = timedelta(seconds=1)
 OBEY_WITHIN = timedelta(seconds=90)
+
+
+_LEASE_OVER: dict[str, Any] = {"lease_token": "", "lease_until": None}
 
 
 def backoff(attempts: int, *, retry_after: float | None = None) -> float:
@@ -51,21 +55,22 @@ def record(claim: Claim, results: Iterable[KeyResult]) -> None:
             for row in VirtualKey.objects.filter(
                 pk__in=[result.work.key_id for result in results], lease_token=claim.token
             )
+            .defer("desired", "observed")
             .order_by("pk")
             .select_for_update(no_key=True)
         }
+        changes_by_key: dict[int, dict[str, Any]] = {}
         events: list[KeyEvent] = []
         touched = {result.work.key_id for result in results if result.notes}
         for result in results:
             row = rows.get(result.work.key_id)
             if row is None:
                 continue
-            VirtualKey.objects.filter(pk=row.pk).update(
-                lease_token="", lease_until=None, **_changes(row, result, now)
-            )
+            changes_by_key[row.pk] = _LEASE_OVER | _changes(row, result, now)
             events += [_event(row, note, result.work.generation) for note in result.notes]
             if result.obeyed:
                 events.append(_event(row, Note("enforced"), result.work.generation))
+        update_each(VirtualKey, changes_by_key, lease_token=claim.token)
         KeyEvent.objects.bulk_create(events)
         changes.publish({row.user_id for row in rows.values() if row.pk in touched})
         _follow_up(results, rows)

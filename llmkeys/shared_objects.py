@@ -40,6 +40,12 @@ def with_models(plan_ids: Collection[int]) -> list[Plan]:
     return list(Plan.objects.filter(pk__in=plan_ids).prefetch_related("gateway_models"))
 
 
+def models_by_gateway_id() -> dict[str, frozenset[str]]:
+    """The models of each plan as the gateway was last seen to have them."""
+    rows = PlanAtGateway.objects.filter(observed__isnull=False)
+    return {row.gateway_id: frozenset(row.observed["models"]) - {NO_MODELS} for row in rows}
+
+
 def ensure(client: LiteLLMClient, plans: Iterable[Plan]) -> set[int]:
     """Make what these plans' keys share, where the gateway has never had it; the plans for which
     that did not work. Raises LiteLLMError when the gateway as a whole does not work."""

@@ -231,17 +231,20 @@ def creation(desired: State, *, spend: Decimal) -> State:
     }
 
 
-def takes_access_away(desired: State | None, observed: State | None) -> bool:
-    """Whether a key that could call models before can call fewer, or none, after."""
+def takes_access_away(
+    desired: State | None, observed: State | None, *, loses_models: bool = True
+) -> bool:
+    """Whether a key that could call models before can call fewer, or none, after.
+
+    ``loses_models``: whether the plan that the key leaves, where it leaves one, has models that
+    the new one has not.
+    """
     if observed is None or observed["blocked"]:
         return False
-    return (
-        desired is None
-        or desired["blocked"]
-        or desired["team_id"] != observed["team_id"]
-        or observed["models"] != desired["models"]
-        or observed["expires"] is not None
-    )
+    if desired is None or desired["blocked"]:
+        return True
+    moves = bool(desired["team_id"] != observed["team_id"])
+    return (moves and loses_models) or bool(observed["models"] != desired["models"])
 
 
 # Money

@@ -167,6 +167,11 @@ def test_taking_access_away_is_recognised(
     assert takes_access_away({**spec(), **desired}, {**spec(), **observed}) is taken
 
 
+def test_an_upgrade_takes_nothing_away() -> None:
+    observed = {**spec(), "team_id": "tesslate-free"}
+    assert not takes_access_away(spec(), observed, loses_models=False)
+
+
 def test_a_key_that_goes_is_access_taken_away() -> None:
     assert takes_access_away(None, spec())
     assert not takes_access_away(None, None)
