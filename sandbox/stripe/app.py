@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 from collections.abc import Callable
 
 from sandbox.asgi import (
@@ -23,6 +24,8 @@ from sandbox.stripe.errors import ApiError
 from sandbox.stripe.pages import Pages
 from sandbox.stripe.service import Service
 from sandbox.stripe.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 # How soon after its moment something happens by itself, at the latest.
 TICK_SECONDS = 0.5
@@ -67,7 +70,7 @@ class StripeApp:
             body = await read_body(receive)
         except ClientGone:
             return
-        if path.startswith("/v1/"):
+        if path.startswith(("/v1/", "/v2/")):
             await self._api(scope, body, send)
         elif path.startswith("/sandbox/"):
             await self._control(scope, body, send)
@@ -122,4 +125,7 @@ class StripeApp:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self.service.engine.run_due()
+            try:
+                self.service.engine.run_due()
+            except Exception:
+                logger.exception("something that was due failed")

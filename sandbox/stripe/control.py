@@ -16,7 +16,8 @@ POST charges/{id}/dispute             {"status"?, "reason"?, "amount"?}
 POST disputes/{id}                    {"status": won | lost | …}
 POST charges/{id}/early_fraud_warning {}
 POST payment_intents/{id}/settle      {"outcome": succeeded | failed}: the bank answers
-POST events                           {"type", "object"}: an event of any kind, delivered as others
+POST events                           {"type", "object", "api_version"?}: an event of any kind
+                                      {"repeat": "evt_…"}: the same again under another id
 POST seed                             {"products": [{"name", "prices": [{"unit_amount", …}]}]}
 
 `faults`, `requests` and `reset` are those of every stand-in (see sandbox/faults.py).
@@ -162,7 +163,14 @@ class Control:
     # --- anything
 
     def _inject(self, given: Json, id: str) -> Json:
-        return self.engine.inject(given["type"], given.get("object", {})).as_json()
+        if "repeat" in given:
+            event = self.service.world.log.find(given["repeat"])
+            if event is None:
+                raise Missing.thing("event", given["repeat"])
+            return self.engine.tell_again(event).as_json()
+        return self.engine.inject(
+            given["type"], given.get("object", {}), api_version=given.get("api_version")
+        ).as_json()
 
     def _seed(self, given: Json, id: str) -> Json:
         """Products and their prices; a lookup key that is taken is left where it is."""

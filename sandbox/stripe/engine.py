@@ -128,11 +128,17 @@ class StripeEngine:
         """The Stripe-Signature header for a body."""
         return signature(body, secret, timestamp)
 
-    def inject(self, type: str, object: Json) -> Event:
-        """An event of any type about anything: what a future Stripe may send."""
+    def inject(self, type: str, object: Json, *, api_version: str | None = None) -> Event:
+        """An event of any type about anything, in any version: what a future Stripe may send."""
         with self.world.transaction():
-            self.world.emit_raw(type, orjson.dumps(object))
-        return self.world.log.after()[-1]
+            self.world.emit_raw(type, orjson.dumps(object), api_version=api_version)
+        return self.world.log.last
+
+    def tell_again(self, event: Event) -> Event:
+        """The same change under another event id, as Stripe sometimes does."""
+        with self.world.transaction():
+            self.world.emit_raw(event.type, event.object, event.previous)
+        return self.world.log.last
 
     # --- catalogue and customers
 

@@ -19,6 +19,7 @@ class Event:
     seq: int
     id: str
     type: str
+    subject: str  # id of the object it is about; "" if it has none
     created: int
     api_version: str
     object: bytes  # JSON in the current shape, never changed
@@ -64,6 +65,7 @@ class Event:
             seq=record.seq,
             id=saved["id"],
             type=saved["type"],
+            subject=saved["data"]["object"].get("id", ""),
             created=saved["created"],
             api_version=saved["api_version"],
             object=orjson.dumps(saved["data"]["object"]),
@@ -98,6 +100,11 @@ class EventLog:
             else:
                 high = middle
         return self._events[low:]
+
+    @property
+    def last(self) -> Event:
+        """Raises IndexError."""
+        return self._events[-1]
 
     def newest_first(self) -> Iterator[Event]:
         return reversed(self._events)

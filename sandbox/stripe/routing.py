@@ -20,7 +20,8 @@ class Route(NamedTuple):
     transaction: bool  # False: the handler looks after its own
 
 
-_TABLE: dict[tuple[str, int], list[tuple[tuple[str, ...], Route]]] = {}
+# By method, number of steps and the step after /v1, so that few patterns are left to compare.
+_TABLE: dict[tuple[str, int, str], list[tuple[tuple[str, ...], Route]]] = {}
 
 
 def route(
@@ -29,7 +30,7 @@ def route(
     steps = tuple(path.strip("/").split("/"))
 
     def put(handler: Handler) -> Handler:
-        rows = _TABLE.setdefault((method, len(steps)), [])
+        rows = _TABLE.setdefault((method, len(steps), steps[1]), [])
         rows.append((steps, Route(handler, params, transaction and method != "GET")))
         rows.sort(key=lambda row: sum(step.startswith("{") for step in row[0]))
         return handler
@@ -39,7 +40,8 @@ def route(
 
 def match(method: str, path: str) -> tuple[Route, list[str]]:
     steps = path.strip("/").split("/")
-    for pattern, found in _TABLE.get((method, len(steps)), ()):
+    resource = steps[1] if len(steps) > 1 else ""
+    for pattern, found in _TABLE.get((method, len(steps), resource), ()):
         ids: list[str] = []
         for want, got in zip(pattern, steps, strict=True):
             if want[0] == "{":

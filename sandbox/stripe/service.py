@@ -15,6 +15,7 @@ from sandbox.stripe.engine import StripeEngine
 from sandbox.stripe.resources.account import make_endpoint
 from sandbox.stripe.settings import Settings
 from sandbox.stripe.store import MemoryStore, Record, SQLiteStore
+from sandbox.stripe.versions import checked
 
 CONFIGURED = "The endpoint this stand-in was started with"
 
@@ -74,7 +75,9 @@ class Service:
         return steps
 
     def change_behaviour(self, changes: dict[str, object]) -> None:
-        """Raises ValueError for an unknown setting."""
+        """Raises ValueError for an unknown setting, InvalidRequest for an unknown version."""
+        if "api_version" in changes:
+            checked(str(changes["api_version"]))
         self.world.behaviour.update(changes)
         self._keep("behaviour", self.world.behaviour.as_dict())
 

@@ -164,16 +164,25 @@ class World:
             if not changed:
                 return
             previous = orjson.dumps(changed)
-        self.emit_raw(type, body, previous)
+        self.emit_raw(type, body, previous, subject=obj["id"])
 
-    def emit_raw(self, type: str, body: bytes, previous: bytes | None = None) -> None:
+    def emit_raw(
+        self,
+        type: str,
+        body: bytes,
+        previous: bytes | None = None,
+        *,
+        subject: str = "",
+        api_version: str | None = None,
+    ) -> None:
         self._fresh.append(
             Event(
                 seq=0,
                 id=self.ids.new("event"),
                 type=type,
+                subject=subject,
                 created=self.now(),
-                api_version=self.behaviour.api_version,
+                api_version=api_version or self.behaviour.api_version,
                 object=body,
                 previous=previous,
                 request=self.caller.id,
@@ -183,13 +192,18 @@ class World:
 
     @contextmanager
     def events_in_order(self, order: tuple[str, ...]) -> Iterator[None]:
-        """Sort the events of the block by type; a type not named stays with its predecessor."""
+        """Sort the events of the block by type; a type not named stays with its predecessor.
+
+        Events about one object keep their order: the last of them shows it as it is now.
+        """
         start = len(self._fresh)
         yield
         place = {type: index for index, type in enumerate(order)}
         ranked, rank = [], -1
+        reached: dict[str, int] = {}
         for event in self._fresh[start:]:
-            rank = place.get(event.type, rank)
+            rank = max(place.get(event.type, rank), reached.get(event.subject, -1))
+            reached[event.subject] = rank
             ranked.append((rank, event))
         self._fresh[start:] = [event for _, event in sorted(ranked, key=lambda pair: pair[0])]
 
@@ -256,17 +270,6 @@ class World:
         finally:
             self.state.rollback(mark)
             del self._fresh[fresh:]
-
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Undo what the block did if it raises; the error goes on."""
-        mark, fresh = self.state.savepoint(), len(self._fresh)
-        try:
-            yield
-        except ApiError:
-            self.state.rollback(mark)
-            del self._fresh[fresh:]
-            raise
 
     def _commit(self) -> None:
         changed = self.state.commit()

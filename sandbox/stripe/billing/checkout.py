@@ -96,15 +96,19 @@ def complete(
     _only_open(session)
     with world.events_in_order(starting.CREATION_ORDER):
         world.edit(session)
-        paying = methods.create(world, TEST_METHODS[method])
-        _first_try(world, session, paying, passed)
+        paying = None
+        if needs_method(session):
+            paying = methods.create(world, TEST_METHODS[method])
+            _first_try(world, session, paying, passed)
         customer = _customer(world, session, email, name)
-        if session["mode"] == "setup":
+        if session["mode"] == "subscription":
+            _subscribe(world, session, customer, paying, passed)
+        elif paying and session["mode"] == "setup":
             _save_method(world, session, customer, paying)
-        elif session["mode"] == "payment":
+        elif paying and session["amount_total"]:
             _pay_once(world, session, customer, paying, passed)
         else:
-            _subscribe(world, session, customer, paying, passed)
+            session["payment_status"] = "no_payment_required"
         session["customer_details"] = {
             "address": customer["address"],
             "business_name": None,
@@ -119,6 +123,15 @@ def complete(
         world.state.reindex(session)
         world.emit("checkout.session.completed", session)
     return session
+
+
+def needs_method(session: Json) -> bool:
+    """False for a trial or a free plan that asks for a payment method only when it is needed."""
+    return bool(
+        session["mode"] == "setup"
+        or session["amount_total"]
+        or session["payment_method_collection"] != "if_required"
+    )
 
 
 def _customer(world: "World", session: Json, email: str | None, name: str | None) -> Json:
@@ -163,17 +176,17 @@ def _save_method(world: "World", session: Json, customer: Json, paying: Json) ->
 
 
 def _pay_once(world: "World", session: Json, customer: Json, paying: Json, passed: bool) -> None:
-    if not session["amount_total"]:
-        session["payment_status"] = "no_payment_required"
-        return
     intent = payments.new_intent(world, customer, session["amount_total"], session["currency"])
     session["payment_intent"] = intent["id"]
     outcome = payments.attempt(world, intent, customer, paying, passed=passed)
     session["payment_status"] = "paid" if outcome.kind == payments.SUCCEEDED else "unpaid"
 
 
-def _subscribe(world: "World", session: Json, customer: Json, paying: Json, passed: bool) -> None:
-    methods.attach(world, paying, customer)
+def _subscribe(
+    world: "World", session: Json, customer: Json, paying: Json | None, passed: bool
+) -> None:
+    if paying:
+        methods.attach(world, paying, customer)
     data = session["_subscription_data"]
     wanted = [
         {"price": line["price"], "quantity": line["quantity"]}
@@ -188,7 +201,7 @@ def _subscribe(world: "World", session: Json, customer: Json, paying: Json, pass
         {
             "items": wanted,
             "discounts": session["_discounts"],
-            "default_payment_method": paying["id"],
+            "default_payment_method": paying["id"] if paying else None,
             "automatic_tax": {"enabled": session["automatic_tax"]["enabled"]},
             **{name: data[name] for name in copied if data.get(name) is not None},
         },

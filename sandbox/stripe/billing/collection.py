@@ -31,7 +31,7 @@ TOLD_OF_BANK: list[Callable[["World", Json, bool], None]] = []
 
 
 def open_and_collect(world: "World", invoice: Json) -> None:
-    """Finalize a draft and, where that is how it is collected, charge it at once."""
+    """Finalize a draft; pay it if nothing is due, charge it if that is how it is collected."""
     sub = subscription_of(world, invoice)
     before = world.public(sub) if sub else None
     invoices.finalize(world, invoice)
@@ -211,7 +211,8 @@ def end(world: "World", sub: Json, *, reason: str, status: str = "canceled") -> 
         latest = world.find("invoice", sub["latest_invoice"])
         if latest and latest["status"] == "open":
             invoices.void(world, latest)
-    invoices.stop_collecting(world, sub)
+    held = world.state.each("invoice", "_subscription", sub["id"])
+    invoices.stop_collecting(world, held)
     for told in TOLD_OF_END:
         told(world, sub)
     world.emit("customer.subscription.deleted", sub)
@@ -232,8 +233,7 @@ def pay_by_hand(
     if invoice["status"] == "paid":
         raise InvalidRequest("Invoice is already paid", code="invoice_already_paid")
     if invoice["status"] == "draft":
-        with world.attempt():
-            invoices.finalize(world, invoice)
+        invoices.finalize(world, invoice)
     if invoice["status"] not in ("open", "uncollectible"):
         raise InvalidRequest(
             f"The invoice has status {invoice['status']} and cannot be paid.",
@@ -298,7 +298,9 @@ def _invoice_fires(world: "World", invoice: Json) -> None:
         if sub and sub["status"] == "active":
             set_status(world, sub, "past_due")
     else:
+        before = world.public(invoice)
         world.edit(invoice)["auto_advance"] = False
+        world.emit("invoice.updated", invoice, before=before)
         _give_up(world, sub)
 
 

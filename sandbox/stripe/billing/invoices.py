@@ -1,6 +1,6 @@
 """Invoices from draft to paid, void or written off. Collecting payment is in `collection`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sandbox.stripe.billing import discounts, lines, payments
@@ -280,9 +280,9 @@ def _cancel_payment(world: "World", invoice: Json) -> None:
         world.emit("payment_intent.canceled", intent)
 
 
-def stop_collecting(world: "World", subscription: Json) -> None:
-    """A canceled subscription's invoices are no longer tried by themselves."""
-    for invoice in world.state.each("invoice", "_subscription", subscription["id"]):
+def stop_collecting(world: "World", held: Iterable[Json]) -> None:
+    """Of a canceled subscription or a deleted customer: no longer tried by themselves."""
+    for invoice in held:
         if invoice["status"] in ("draft", "open") and invoice["auto_advance"]:
             before = world.public(invoice)
             world.edit(invoice).update(

@@ -85,7 +85,7 @@ def drop_pending(world: "World", sub: Json) -> None:
     for item in pending_for(world, sub["customer"], sub["id"]):
         if item["proration"]:
             world.state.remove(item)
-            world.emit_raw("invoiceitem.deleted", _tombstone(item))
+            world.emit_raw("invoiceitem.deleted", _tombstone(item), subject=item["id"])
 
 
 def _tombstone(item: Json) -> bytes:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sandbox.stripe.billing import payments
+from sandbox.stripe.billing import customers, payments
 from sandbox.stripe.errors import InvalidRequest
 from sandbox.stripe.shapes import listing
 
@@ -185,7 +185,7 @@ def credit_note(world: "World", invoice: Json, params: Json) -> Json:
     if amount > invoice["total"]:
         raise InvalidRequest("The credit note amount exceeds the invoice's.", param="amount")
     paid = invoice["status"] == "paid"
-    customer = world.get("customer", invoice["customer"])
+    customer = customers.present(world, invoice["customer"])
     note = world.new(
         "credit_note",
         amount=amount,

@@ -258,7 +258,7 @@ def _let_go(world: "World", sub: Json | None) -> None:
     if sub and sub["schedule"]:
         before = world.public(sub)
         world.edit(sub)["schedule"] = None
-        if sub["status"] in collection.LIVE:
+        if sub["status"] not in ("canceled", "incomplete_expired"):
             world.emit("customer.subscription.updated", sub, before=before)
 
 

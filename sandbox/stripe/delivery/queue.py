@@ -6,7 +6,7 @@ Times here are real time, not the sandbox's clock: a receiver judges a signature
 import heapq
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -167,12 +167,11 @@ class DeliveryQueue:
             delivery.attempts.append(attempt)
             if attempt.status is not None and 200 <= attempt.status < 300:
                 delivery.state = DELIVERED
-                self._count_off(delivery)
             elif time.time() - delivery.created > PATIENCE_SECONDS:
                 delivery.state = GIVEN_UP
             if delivery.state != SENDING:
                 self.done.append(delivery)
-                self._save(delivery)
+                self._save(delivery, also=self._counted_off(delivery))
                 return
             waits = self.retry_seconds
             delivery.state = WAITING
@@ -188,10 +187,12 @@ class DeliveryQueue:
         self.done.append(delivery)
         self._save(delivery)
 
-    def _count_off(self, delivery: Delivery) -> None:
+    def _counted_off(self, delivery: Delivery) -> list[Record]:
         event = self.world.log.find(delivery.event)
-        if event and event.pending_webhooks > 0:
-            event.pending_webhooks -= 1
+        if event is None or event.pending_webhooks == 0 or delivery.state != DELIVERED:
+            return []
+        event.pending_webhooks -= 1
+        return [event.record()]
 
     # --- looking, keeping
 
@@ -215,9 +216,9 @@ class DeliveryQueue:
         self.done.clear()
         self._heap.clear()
 
-    def _save(self, *deliveries: Delivery) -> None:
+    def _save(self, *deliveries: Delivery, also: Sequence[Record] = ()) -> None:
         if self.world.store.persistent:
-            self.world.store.save([delivery.record() for delivery in deliveries])
+            self.world.store.save([*(delivery.record() for delivery in deliveries), *also])
 
     def _load(self) -> None:
         for record in self.world.store.load("delivery"):

@@ -180,10 +180,15 @@ class CheckoutPages:
             f'<form method="post" action="/c/pay/{session["id"]}">'
             f'<label>E-mail<input type="email" name="email" value="{text(email)}" '
             f'autocomplete="email"{fixed}></label>'
-            f"{html.method_choice(form.get('method', 'pm_card_visa'))}"
+            f"{self._methods(session, form)}"
             f'<button type="submit" class="primary wide">{self._verb(session)}</button>'
             "</form></section>"
         )
+
+    def _methods(self, session: Json, form: Json) -> str:
+        if not checkout.needs_method(session):
+            return "<p>Nothing is due today, and no payment method is needed.</p>"
+        return html.method_choice(form.get("method", "pm_card_visa"))
 
     def _verb(self, session: Json) -> str:
         if session["mode"] == "setup":

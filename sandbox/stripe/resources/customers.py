@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sandbox.stripe.billing import collection, methods
+from sandbox.stripe.billing import collection, invoices, methods
 from sandbox.stripe.billing import customers as people
 from sandbox.stripe.errors import InvalidRequest
 from sandbox.stripe.metadata import merged
@@ -61,6 +61,7 @@ def delete(world: "World", params: Json, id: str) -> Json:
     for sub in world.state.each("subscription", "customer", id):
         if sub["status"] in (*collection.LIVE, "incomplete", "paused"):
             collection.end(world, world.edit(sub), reason="cancellation_requested")
+    invoices.stop_collecting(world, world.state.each("invoice", "customer", id))
     for method in world.state.each("payment_method", "customer", id):
         people.detach(world, method)
     world.emit("customer.deleted", customer)

@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 def _held(world: "World", id: str) -> Json:
     invoice = world.get("invoice", id)
-    world.follow(invoice)
+    world.follow(present(world, invoice["customer"]))
     return invoice
 
 
@@ -69,6 +69,11 @@ def _previewed(world: "World", params: Json) -> Json:
         trial = {"trial_end": details["trial_end"]} if "trial_end" in details else {}
         return world.get(
             "invoice", starting.start(world, customer, {**wanted, **trial})["latest_invoice"]
+        )
+    ends = sub["cancel_at"]
+    if sub["status"] not in collection.LIVE or (ends and ends <= renewals.period_end(sub)):
+        raise Missing(
+            f"No upcoming invoices for customer: '{sub['customer']}'", code="invoice_upcoming_none"
         )
     world.follow(world.get("customer", sub["customer"]))
     known = set(world.state.where("invoice", "_subscription", sub["id"]))
@@ -157,10 +162,8 @@ def finalize(world: "World", params: Json, id: str) -> Json:
     invoice = _held(world, id)
     if "auto_advance" in params:
         world.edit(invoice)["auto_advance"] = params["auto_advance"]
-    if invoice["auto_advance"]:
+    with world.events_in_order(collection.COLLECTION_ORDER):
         collection.open_and_collect(world, invoice)
-    else:
-        billing.finalize(world, invoice)
     return render(world, invoice)
 
 
@@ -198,7 +201,7 @@ def mark_uncollectible(world: "World", params: Json, id: str) -> Json:
 def send(world: "World", params: Json, id: str) -> Json:
     invoice = _held(world, id)
     if invoice["status"] == "draft":
-        billing.finalize(world, invoice)
+        collection.open_and_collect(world, invoice)
     else:
         world.emit("invoice.sent", invoice)
     return render(world, invoice)

@@ -85,6 +85,21 @@ def test_C13_trial_checkout_needs_no_payment(cast: Cast):
     assert cast.status({"id": done["subscription"]}) == "trialing"
 
 
+def test_B04_trial_checkout_may_do_without_a_payment_method(cast: Cast):
+    session = cast.engine.create_checkout(
+        cast.plus,
+        subscription_data={
+            "trial_period_days": 7,
+            "trial_settings": {"end_behavior": {"missing_payment_method": "cancel"}},
+        },
+        payment_method_collection="if_required",
+    )
+    sub = cast.engine.complete_checkout(session["id"])["subscription"]
+    assert cast.engine.object(sub)["default_payment_method"] is None
+    cast.engine.advance(days=7)
+    assert cast.engine.object(sub)["status"] == "canceled"
+
+
 def test_C06_setup_and_payment_sessions_make_no_subscription(cast: Cast):
     once = cast.engine.create_price(unit_amount=700, interval=None)
     paid = cast.engine.create_checkout(once["id"], mode="payment", customer=cast.customer)
