@@ -95,6 +95,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Plans", "layers", "plans.plan"),
             ("Models", "neurology", "plans.gatewaymodel"),
             ("Prices", "sell", "plans.price"),
+            ("Rollouts", "publish", "llmkeys.rollout"),
             ("Prompts", "edit_note", "chatproxy.systemprompt"),
         ),
     ),
@@ -106,6 +107,8 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Key history", "history", "llmkeys.keyevent"),
             ("Kill switches", "emergency_home", "llmkeys.killswitch"),
             ("Gateway state", "monitor_heart", "llmkeys.gatewaystate"),
+            ("Drift audits", "difference", "llmkeys.auditrun"),
+            ("Drift found", "troubleshoot", "llmkeys.auditfinding"),
         ),
     ),
     (
@@ -115,6 +118,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         "Staff",
         (
+            ("API tokens", "vpn_key", "accounts.apitoken"),
             ("Audit log", "fact_check", "accounts.auditentry"),
             ("Roles", "shield_person", "auth.group"),
         ),

@@ -18,7 +18,7 @@ CASEWORK = (
     *("plans.plangrant", "plans.currententitlement", "plans.checkout"),
     *("plans.billingproblem", "plans.billingnotice"),
     *("llmkeys.virtualkey", "llmkeys.planatgateway", "llmkeys.keyevent"),
-    *("llmkeys.gatewaystate", "llmkeys.killswitch"),
+    *("llmkeys.gatewaystate", "llmkeys.killswitch", "llmkeys.rollout"),
     *("chatproxy.systemprompt", "chatproxy.promptversion", "chatproxy.chatrequest"),
 )
 OUR_APPS = ("accounts", "plans", "llmkeys", "chatproxy", "staffroom")
@@ -54,6 +54,7 @@ ROLES: dict[str, frozenset[str]] = {
     | _all("add change", ["chatproxy.systemprompt", "chatproxy.promptversion"])
     | _all("add change", ["llmkeys.killswitch"])
     | _all("change", ["llmkeys.virtualkey", "llmkeys.planatgateway", "llmkeys.gatewaystate"])
+    | _all("change", ["llmkeys.rollout"])
     | _all("change", ["plans.stripeevent", "accounts.user"]),
 }
 

@@ -7,7 +7,7 @@ from django.contrib.admin import AdminSite
 from django.http import HttpResponseBase
 from django.urls import URLPattern, path
 
-from tesslate.staffroom import catalogue_views, customers_views, security
+from tesslate.staffroom import catalogue_views, customers_views, rollout_views, security
 
 
 def patterns(site: AdminSite) -> list[URLPattern]:
@@ -27,5 +27,12 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("customers/<int:user_id>/notes", page(customers_views.add_note), name="note-add"),
         path("customers/<int:user_id>/do/<slug:name>", page(customers_views.act), name="act"),
         path("plan-matrix", page(catalogue_views.plan_matrix), name="plan-matrix"),
+        path("plans/<int:plan_id>/limits", page(rollout_views.edit_plan), name="plan-limits"),
+        path("rollouts/<int:rollout_id>", page(rollout_views.rollout), name="rollout"),
+        path(
+            "rollouts/<int:rollout_id>/<slug:step>",
+            page(rollout_views.steer),
+            name="rollout-steer",
+        ),
         path("map-price/<str:price_id>", page(catalogue_views.map_one), name="map-price"),
     ]

@@ -35,6 +35,7 @@ STAFF = [
     Place("staff-grant", "/admin/customers/{customer}/do/grant", "staff"),
     Place("staff-suspend", "/admin/customers/{customer}/do/suspend", "staff"),
     Place("staff-plan-matrix", "/admin/plan-matrix", "staff"),
+    Place("staff-plan-limits", "/admin/plans/{plan}/limits", "staff"),
     Place("staff-map-price", "/admin/map-price/price_unknown", "staff"),
     Place("staff-security", "/admin/security", "staff"),
     Place("staff-enrol", "/admin/two-factor/enrol", "staff"),
