@@ -98,10 +98,13 @@ def customer_of(subscription: Json, *, cause: Cause) -> Customer:
     Links it if this is the first we see of it. Raises Orphan when nobody can be named.
     """
     stripe_customer_id = object_id(subscription.get("customer"))
+    rows = Customer.objects.select_related("user", "organization").select_for_update(of=("self",))
+    known = rows.filter(stripe_customer_id=stripe_customer_id).first()
+    if known is not None:
+        return known
     known = find_customer(stripe_customer_id)
     if known is not None:
-        rows = Customer.objects.select_related("user", "organization")
-        return rows.select_for_update(of=("self",)).get(pk=known.pk)
+        return rows.get(pk=known.pk)
     payer = payer_from_metadata(subscription)
     if payer is None:
         at_stripe = stripe_client.connection().customer(stripe_customer_id)

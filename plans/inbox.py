@@ -155,16 +155,13 @@ _CLAIM = """
         ORDER BY next_attempt_at, id
         FOR UPDATE SKIP LOCKED LIMIT 1
     )
-    RETURNING id
+    RETURNING *
 """
 
 
 def claim_next_event(now: datetime) -> StripeEvent | None:
     """The oldest due event, held for LEASE; customers that another worker is at are left out."""
-    with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, {"now": now, "until": now + LEASE})
-        found = cursor.fetchone()
-    return None if found is None else StripeEvent.objects.get(pk=found[0])
+    return next(iter(StripeEvent.objects.raw(_CLAIM, {"now": now, "until": now + LEASE})), None)
 
 
 def process_next_event(*, now: datetime | None = None) -> bool:

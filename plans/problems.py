@@ -1,12 +1,17 @@
 """Problems that only a person can put right: opened by whoever meets them, listed for staff."""
 
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import connection
+from django.db.models import Count, Max, Min, QuerySet
 from django.utils import timezone
 
+from plans.access import ACCESS_BY_STATUS, LIVE_STATUSES
 from plans.metrics import PROBLEMS_OPENED
-from plans.models import BillingProblem, Customer
+from plans.models import BillingProblem, Customer, StripeEvent, Subscription
 
 logger = logging.getLogger(__name__)
 Kind = BillingProblem.Kind
@@ -47,3 +52,99 @@ def resolve_problem(*, kind: str, subject: str) -> None:
     BillingProblem.objects.filter(kind=kind, subject=subject, resolved_at=None).update(
         resolved_at=timezone.now()
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One line of what staff have to look at, and where the remedy is.
+
+    ``kind`` is a BillingProblem kind, or unmapped_price, unknown_status, two_subscriptions,
+    dead_letters, waiting_version, closed_account_pays: those are read from our own rows and go
+    away with their cause.
+    """
+
+    kind: str
+    subject: str
+    summary: str
+    count: int
+    since: datetime | None
+
+
+def problems() -> list[Problem]:
+    """Everything open, stored or seen in our rows."""
+    stored = [
+        Problem(row.kind, row.subject, row.summary, row.occurrences, row.first_seen_at)
+        for row in BillingProblem.objects.filter(resolved_at=None)
+    ]
+    return [*_unmapped_prices(), *_odd_subscriptions(), *_stuck_events(), *stored]
+
+
+def _live() -> QuerySet[Subscription]:
+    return Subscription.objects.exclude(status__in=set(ACCESS_BY_STATUS) - LIVE_STATUSES)
+
+
+def _unmapped_prices() -> Iterator[Problem]:
+    """Prices that people pay and no plan stands for: plans.catalogue.map_price mends it."""
+    rows = _live().filter(price=None).values("stripe_price_id")
+    for row in rows.annotate(count=Count("pk"), since=Min("updated_at")).order_by("-count"):
+        yield Problem(
+            "unmapped_price",
+            row["stripe_price_id"],
+            "Subscribers pay this price and no plan stands for it. Map it to a plan.",
+            row["count"],
+            row["since"],
+        )
+
+
+def _odd_subscriptions() -> Iterator[Problem]:
+    for row in Subscription.objects.exclude(status__in=ACCESS_BY_STATUS):
+        yield Problem(
+            "unknown_status",
+            row.stripe_subscription_id,
+            f"Stripe calls it {row.status!r}, which is not known here; the last status holds.",
+            1,
+            row.updated_at,
+        )
+    twice = _live().values("customer_id").annotate(count=Count("pk"), since=Max("created_at"))
+    for pair in twice.filter(count__gt=1):
+        customer = Customer.objects.get(pk=pair["customer_id"])
+        yield Problem(
+            "two_subscriptions",
+            customer.stripe_customer_id or str(customer.pk),
+            f"{customer} pays {pair['count']} subscriptions; the highest plan counts.",
+            pair["count"],
+            pair["since"],
+        )
+    for row in _live().filter(customer__user__deleted_at__isnull=False):
+        yield Problem(
+            "closed_account_pays",
+            row.stripe_subscription_id,
+            "The account is closed but its subscription runs. Cancel and refund it.",
+            1,
+            row.updated_at,
+        )
+
+
+def _stuck_events() -> Iterator[Problem]:
+    dead = StripeEvent.objects.filter(state=StripeEvent.State.DEAD).aggregate(
+        count=Count("pk"), since=Min("received_at")
+    )
+    if dead["count"]:
+        yield Problem(
+            "dead_letters",
+            "",
+            "Events failed as often as allowed. Mend the cause, then replay them.",
+            dead["count"],
+            dead["since"],
+        )
+    waiting = StripeEvent.objects.filter(outcome="quarantined:version").aggregate(
+        count=Count("pk"), since=Min("received_at")
+    )
+    if waiting["count"]:
+        yield Problem(
+            "waiting_version",
+            "",
+            "Events of an API version that we do not read yet wait for an upgrade.",
+            waiting["count"],
+            waiting["since"],
+        )
