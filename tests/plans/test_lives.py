@@ -1,4 +1,4 @@
-"""A few hundred random lives; `make soak ONLY=billing` runs many more."""
+"""A hundred random lives (LIVES times four); `make soak ONLY=billing` runs many more."""
 
 import os
 
@@ -8,7 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.plans.lives import Lives
 
-HISTORIES = int(os.environ.get("LIVES", "60"))
+HISTORIES = int(os.environ.get("LIVES", "25"))
 
 
 @pytest.mark.django_db

@@ -1,0 +1,178 @@
+"""Seeding, publishing, checks and reconciliation, as operators run them."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from plans import checks
+from plans.models import GatewayModel, Plan, Price, Subscription
+from plans.reconciliation import read_back_due, reconcile
+from plans.seeding import MODELS, seed_plans
+from plans.selectors import current_entitlement
+from plans.stripe_client import Stripe, connected_to
+from sandbox.stripe.api import Api
+from sandbox.stripe.engine import StripeEngine
+from sandbox.stripe.inprocess import InProcessHTTPClient
+from tesslate.lib.cause import Cause
+from tests.factories import CustomerFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+CAUSE = Cause.system("test")
+
+
+@pytest.fixture
+def engine(settings: Any) -> Iterator[StripeEngine]:
+    engine = StripeEngine(seed=3)
+    engine.advance_to(int(timezone.now().timestamp()))
+    client = InProcessHTTPClient(Api(engine.world, settings.STRIPE_SECRET_KEY))
+    with connected_to(Stripe(http_client=client, retries=0)):
+        yield engine
+
+
+def run(*command: str) -> str:
+    out = io.StringIO()
+    call_command(*command, stdout=out, stderr=io.StringIO())
+    return out.getvalue()
+
+
+def test_seeding_makes_the_three_plans_and_a_second_time_nothing() -> None:
+    assert "10 made" in run("seed_plans")
+    assert "0 made" in run("seed_plans")
+    assert [plan.code for plan in Plan.objects.all()] == ["free", "plus", "pro"]
+    assert Plan.objects.get(code="pro").gateway_models.count() == len(MODELS)
+    assert Price.objects.count() == 4
+
+
+def test_seeding_never_overwrites_what_staff_edited() -> None:
+    seed_plans()
+    Plan.objects.filter(code="plus").update(rpm=7, name="Plus Plus")
+    Plan.objects.get(code="plus").gateway_models.clear()
+    seed_plans()
+    plus = Plan.objects.get(code="plus")
+    assert (plus.rpm, plus.name, plus.gateway_models.count()) == (7, "Plus Plus", 0)
+
+
+def test_the_delivered_plans_agree_with_the_delivered_gateway_configuration() -> None:
+    seed_plans()
+    assert checks.gateway_serves_plans(None, databases=["default"]) == []
+
+
+def test_a_plan_with_a_model_that_the_gateway_does_not_serve_is_an_error() -> None:
+    seed_plans()
+    stray = GatewayModel.objects.create(name="no-such-model", title="Stray")
+    Plan.objects.get(code="pro").gateway_models.add(stray)
+    found = checks.gateway_serves_plans(None, databases=["default"])
+    assert [problem.id for problem in found] == ["plans.E003"]
+
+
+@pytest.mark.parametrize("secrets", [[], [""], ["whsec_x", " "]])
+def test_I04_a_blank_secret_fails_the_system_check(settings: Any, secrets: list[str]) -> None:
+    settings.STRIPE_WEBHOOK_SECRETS = secrets
+    assert [problem.id for problem in checks.signing_secret_is_set(None)] == ["plans.E001"]
+
+
+def test_I07_tolerance_zero_fails_the_system_check(settings: Any) -> None:
+    settings.STRIPE_WEBHOOK_TOLERANCE_SECONDS = 0
+    assert [problem.id for problem in checks.signatures_expire(None)] == ["plans.E002"]
+
+
+def test_publishing_is_told_first_and_done_once(engine: StripeEngine) -> None:
+    seed_plans()
+    assert "create product for plan plus" in run("publish_plans", "--dry-run")
+    assert not engine.objects("product")
+    run("publish_plans", "--apply")
+    assert len(engine.objects("product")) == 2
+    assert len(engine.objects("price")) == 4
+    assert "0 steps" in run("publish_plans", "--apply")
+
+
+def test_publishing_adopts_what_an_interrupted_run_left(engine: StripeEngine) -> None:
+    seed_plans()
+    run("publish_plans", "--apply")
+    ids = set(Price.objects.values_list("stripe_price_id", flat=True))
+    Price.objects.update(stripe_price_id=None)
+    Plan.objects.update(stripe_product_id="")
+    assert "adopt" in run("publish_plans", "--apply")
+    assert set(Price.objects.values_list("stripe_price_id", flat=True)) == ids
+    assert len(engine.objects("price")) == 4
+
+
+def test_a_new_amount_is_a_new_price_and_whoever_has_the_old_one_keeps_it(
+    engine: StripeEngine,
+) -> None:
+    seed_plans()
+    run("publish_plans", "--apply")
+    old = Price.objects.get(plan__code="plus", interval="month")
+    user, sub = buy(engine, old)
+    old.archived_at = timezone.now()
+    old.save()
+    new = Price.objects.create(
+        plan=old.plan, interval="month", unit_amount=2900, lookup_key=old.lookup_key
+    )
+    run("publish_plans", "--apply")
+    new.refresh_from_db()
+    assert engine.object(str(old.stripe_price_id))["active"] is False
+    assert engine.object(str(new.stripe_price_id))["lookup_key"] == old.lookup_key
+    reconcile(cause=CAUSE)
+    assert engine.object(sub)["items"]["data"][0]["price"]["unit_amount"] == 1900
+    assert current_entitlement(user).plan.code == "plus"
+
+
+def buy(engine: StripeEngine, price: Price) -> tuple[Any, str]:
+    user = UserFactory.create()
+    customer = engine.create_customer(metadata={"user_id": str(user.pk)})
+    CustomerFactory.create(user=user, stripe_customer_id=customer["id"])
+    return user, engine.subscribe(customer["id"], str(price.stripe_price_id))["id"]
+
+
+def test_reconciliation_catches_a_week_of_lost_webhooks(engine: StripeEngine) -> None:
+    seed_plans()
+    run("publish_plans", "--apply")
+    plus, pro = (Price.objects.get(plan__code=c, interval="month") for c in ("plus", "pro"))
+    buyers = [buy(engine, plus) for _ in range(3)]
+    engine.change_price(buyers[1][1], str(pro.stripe_price_id))
+    engine.cancel(buyers[2][1])
+    engine.advance(days=7)
+    told = run("reconcile_billing", "--dry-run", "--no-backfill")
+    assert "3 to repair" in told
+    assert not Subscription.objects.exists()
+    assert "3 repaired" in run("reconcile_billing", "--no-backfill")
+    assert [current_entitlement(user).plan.code for user, _ in buyers] == ["plus", "pro", "free"]
+    assert "3 agreed, 0 repaired" in run("reconcile_billing", "--no-backfill")
+
+
+def test_reconciliation_that_cannot_reach_stripe_says_so_and_changes_nothing(
+    settings: Any,
+) -> None:
+    with (
+        connected_to(Stripe(retries=0)),
+        pytest.raises(CommandError, match=r"/v1/|no answer"),
+    ):
+        run("reconcile_billing")
+
+
+def test_B35_reconciliation_leaves_users_without_stripe_objects_alone(
+    engine: StripeEngine,
+) -> None:
+    seed_plans()
+    user = UserFactory.create()
+    version = current_entitlement(user).version
+    reconcile(cause=CAUSE)
+    assert current_entitlement(user).version == version
+
+
+def test_a_renewal_that_nobody_told_us_of_is_read_when_its_time_comes(
+    engine: StripeEngine,
+) -> None:
+    seed_plans()
+    run("publish_plans", "--apply")
+    user, sub = buy(engine, Price.objects.get(plan__code="plus", interval="month"))
+    reconcile(cause=CAUSE)
+    before = current_entitlement(user).period_end
+    engine.advance_past_renewal(sub)
+    assert read_back_due(at=before) == 1
+    assert current_entitlement(user).period_start == before
