@@ -37,9 +37,8 @@ test: $(ENVIRONMENT) ## all tests, with a throw-away PostgreSQL and Valkey (ARGS
 e2e: $(ENVIRONMENT) ## the product in a real browser
 	@$(BIN)/python -m pytest -n 0 -m browser $(ARGS)
 
-contract: $(ENVIRONMENT) ## the stand-ins held against their contracts, and the real services where there are any
-	@$(BIN)/python -m pytest -n 0 -m contract $(ARGS)
-	@$(BIN)/python -m sandbox.real_litellm $(BIN)/python -m pytest -n 0 -m contract $(ARGS) tests/contract/gateway
+contract: $(ENVIRONMENT) ## stand-ins held against their contracts, with the real LiteLLM where it can be had
+	@$(BIN)/python -m sandbox.real_litellm $(BIN)/python -m pytest -n 0 -m contract $(or $(ARGS),tests/contract)
 
 gateway: $(ENVIRONMENT) ## a real LiteLLM on this machine, for `make run GATEWAY=…` or `make contract`
 	@exec $(BIN)/python -m sandbox.real_litellm

@@ -1,5 +1,6 @@
 """Run the soaks named, or all of them: see tests/soak/__init__.py."""
 
+import argparse
 import os
 import re
 import subprocess
@@ -18,12 +19,20 @@ SUMMARY = re.compile(r"histories: (\d+), divergences: (\d+)\s*")
 ALL = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
 
 
-def main(names: list[str]) -> int:
-    names = names or ALL
-    unknown = set(names) - set(ALL)
-    if unknown or not names:
-        print(f"No soak named {', '.join(unknown)!r}. There are: {', '.join(ALL)}", file=sys.stderr)
-        return 2
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="tests.soak", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; or all")
+    for name in ("histories", "minutes"):
+        parser.add_argument(f"--{name}", default=os.environ.get(name.upper()))
+    given = parser.parse_args(argv)
+    unknown = set(given.names) - set(ALL)
+    if unknown:
+        parser.error(f"no soak named {', '.join(unknown)}; there are {', '.join(ALL)}")
+    return run(given.names or ALL, options(histories=given.histories, minutes=given.minutes))
+
+
+def run(names: list[str], arguments: list[str]) -> int:
+    """Run the soaks one after the other, on engines of their own."""
     reaper = Reaper()
     folder = Path(tempfile.mkdtemp(prefix="tesslate-soak-", dir=temporary_root()))
     folder.chmod(0o711)
@@ -36,7 +45,7 @@ def main(names: list[str]) -> int:
     try:
         with running(postgres, valkey):
             outcomes = [
-                soak(name, postgres, valkey.url(number), options())
+                soak(name, postgres, valkey.url(number), arguments)
                 for number, name in enumerate(names)
             ]
     except EngineError as error:
@@ -52,10 +61,9 @@ def main(names: list[str]) -> int:
     return max(code for _, _, code in outcomes)
 
 
-def options() -> list[str]:
-    """HISTORIES and MINUTES as the soaks' own options."""
-    given = ((name, os.environ.get(name.upper())) for name in ("histories", "minutes"))
-    return [word for name, value in given if value for word in (f"--{name}", value)]
+def options(**given: str | None) -> list[str]:
+    """As options of a soak's own."""
+    return [word for name, value in given.items() if value for word in (f"--{name}", value)]
 
 
 def soak(
