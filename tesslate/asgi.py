@@ -11,4 +11,5 @@ django = get_asgi_application()
 from chatproxy.asgi import ChatApplication  # noqa: E402 - needs the settings to be loaded
 from plans.asgi import WebhookApplication  # noqa: E402 - likewise
 
-application = WebhookApplication(ChatApplication(django))
+chat = ChatApplication(django)
+application = WebhookApplication(chat)

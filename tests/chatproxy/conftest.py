@@ -129,7 +129,7 @@ def start_server(
     transactional_db, gateway, firebase, settings, tmp_path, monkeypatch
 ) -> Iterator[Callable[[], Server]]:
     """Start the web process; settings changed before are in force."""
-    from tesslate.asgi import application
+    from tesslate.asgi import application, chat
 
     # Threads of the server end with their connections open, unless each request closes its own.
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
@@ -144,7 +144,7 @@ def start_server(
         client = httpx.Client(base_url=url, timeout=10)
         running.append((context, client))
         token = firebase.token("alice", email="alice@example.com")
-        return Server(url, application, client, token)
+        return Server(url, chat, client, token)
 
     yield start
     for context, client in running:

@@ -129,6 +129,6 @@ def test_models_are_listed(authorization):
 
 
 def test_djangos_handler_is_what_the_entrance_stands_before():
-    from tesslate.asgi import application
+    from tesslate.asgi import chat
 
-    assert isinstance(application._django, ASGIHandler)
+    assert isinstance(chat._django, ASGIHandler)
