@@ -48,12 +48,12 @@ class Target:
         )
 
     def person(self) -> dict[str, Any]:
-        """Sign up somebody new; the answer, with the password used."""
-        body = {"email": new_email(), "password": PASSWORD, "returnSecureToken": True}
-        answer = self.call("signUp", **body)
+        """Sign up somebody new, with PASSWORD."""
+        answer = self.call("signUp", email=new_email(), password=PASSWORD, returnSecureToken=True)
         assert answer.status_code == 200, answer.text
-        self.made.append(answer.json()["idToken"])
-        return answer.json() | {"password": PASSWORD}
+        person: dict[str, Any] = answer.json()
+        self.made.append(person["idToken"])
+        return person
 
     def codes(self, email: str) -> list[str]:
         """The codes mailed to this address, oldest first."""

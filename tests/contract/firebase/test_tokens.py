@@ -1,12 +1,14 @@
 """ID tokens, the certificates that verify them, and refreshing."""
 
 import time
+from typing import Any
 
 import firebase_admin
 import google.auth.credentials
 import jwt
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from firebase_admin import auth
 
 from tests.contract.firebase.conftest import PASSWORD, refusal
@@ -18,10 +20,11 @@ pytestmark = pytest.mark.contract
 def certificates(firebase) -> dict[str, str]:
     if firebase.kind == "emulator":
         pytest.skip("the emulator signs nothing")
-    return firebase.http.get(firebase.certificates_url).json()
+    published: dict[str, str] = firebase.http.get(firebase.certificates_url).json()
+    return published
 
 
-def claims_of(token: str) -> dict:
+def claims_of(token: str) -> dict[str, Any]:
     return jwt.decode(token, options={"verify_signature": False})
 
 
@@ -53,6 +56,7 @@ class TestIdToken:
         assert header["alg"] == "RS256"
         pem = certificates[header["kid"]]
         public = x509.load_pem_x509_certificate(pem.encode()).public_key()
+        assert isinstance(public, RSAPublicKey)
         claims = jwt.decode(token, public, algorithms=["RS256"], audience=firebase.project_id)
         assert claims["sub"]
 
@@ -76,7 +80,7 @@ class TestIdToken:
             firebase_admin.delete_app(app)
 
 
-class Anonymous(firebase_admin.credentials.Base):
+class Anonymous(firebase_admin.credentials.Base):  # type: ignore[misc]
     """Verification needs no credential, only an object in its place."""
 
     def get_credential(self):

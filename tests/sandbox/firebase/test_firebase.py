@@ -46,7 +46,8 @@ class Client:
         )
 
     def tokens(self, **options) -> dict[str, str]:
-        return self.control("POST", "users/ada/tokens", **options).json()
+        tokens: dict[str, str] = self.control("POST", "users/ada/tokens", **options).json()
+        return tokens
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def server() -> Iterator[Client]:
 
 
 @pytest.fixture
-def firebase(server) -> Client:
+def firebase(server: Client) -> Client:
     """A stand-in that knows one person."""
     server.control("POST", "reset")
     server.control("POST", "users", **PERSON)
