@@ -103,7 +103,7 @@ def test_a_customers_life_by_clicks(running: RunningStripe, page: Page):
 def test_pages_are_accessible_and_fit(
     running: RunningStripe, page: Page, pytestconfig: pytest.Config
 ):
-    script = axe.source(pytestconfig.rootpath / ".local" / "axe")
+    script = axe.source(pytestconfig.rootpath / ".local" / "npm")
     engine = running.engine
     plus, _ = catalogue(running)
     customer = engine.create_customer(email="a@example.com")["id"]
