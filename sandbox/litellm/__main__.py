@@ -1,5 +1,6 @@
 """`python -m sandbox.litellm`: serve until told to stop."""
 
+import gc
 import sys
 
 from sandbox import serving
@@ -14,6 +15,8 @@ def main() -> int:
     except (SettingsError, CatalogueError) as error:
         print(error, file=sys.stderr)
         return 2
+    # A hundred thousand keys that stay: looking through them again would stall every stream.
+    gc.freeze()
     serving.run(app, port=port)
     return 0
 
