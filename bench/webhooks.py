@@ -217,7 +217,7 @@ def purchases() -> list[dict[str, Any]]:
     client = stripe.StripeClient(STRIPE_KEY, base_addresses={"api": settings.STRIPE_API_URL})
 
     def post(path: str, **params: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = client.raw_request("post", path, **params).data  # type: ignore[assignment]
+        answer: dict[str, Any] = client.raw_request("post", path, **params).data
         return answer
 
     made = post(

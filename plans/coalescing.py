@@ -55,8 +55,8 @@ def _asks_for(row: StripeEvent, found: Json) -> bool:
     data: dict[str, Any] = (row.payload or {}).get("data") or {}
     about = data.get("object") or {}
     if row.type in INVOICE_CHANGES:
-        return subscription_id(about) == found["id"]
-    return object_id(about) == found["id"] and not is_behind(
+        return subscription_id(about) == object_id(found)
+    return object_id(about) == object_id(found) and not is_behind(
         found, about, data.get("previous_attributes") or {}
     )
 

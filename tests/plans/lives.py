@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -177,7 +178,7 @@ class Lives(RuleBasedStateMachine):
             return
         self.engine.fail_payments(customer, 0)
         for invoice in self.engine.open_invoices(customer):
-            self._try(lambda invoice=invoice: self.engine.pay_invoice(invoice["id"]))
+            self._try(partial(self.engine.pay_invoice, invoice["id"]))
 
     @rule(who=st.integers(0, 2))
     def staff_void_the_oldest_open_invoice(self, who: int) -> None:

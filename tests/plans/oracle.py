@@ -106,7 +106,8 @@ def _given_by(
 
 
 def _is_first_and_open(invoice: dict[str, Any]) -> bool:
-    return invoice["billing_reason"] == "subscription_create" and invoice["status"] == "open"
+    first: bool = invoice["billing_reason"] == "subscription_create"
+    return first and invoice["status"] == "open"
 
 
 def _subscription_of(invoice: dict[str, Any]) -> str | None:

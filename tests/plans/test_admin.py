@@ -1,5 +1,6 @@
 """Staff pages: lists and forms open, actions call services, mirrored rows stay as they are."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_who_may_only_look_cannot_replay(client: Client, event: StripeEvent) -> 
 def test_a_grant_is_given_through_the_service_and_revoked(
     staff_client: Client, plans: Catalogue, user: User
 ) -> None:
-    ends = timezone.now() + timezone.timedelta(days=3)
+    ends = timezone.now() + timedelta(days=3)
     form = {
         "user": user.pk,
         "plan": plans.pro.pk,

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
@@ -254,7 +255,7 @@ def test_I22_redelivery_of_an_unhandled_event_makes_it_due_again(
     deliver(event)
     from django.utils import timezone
 
-    later = timezone.now() + timezone.timedelta(hours=1)
+    later = timezone.now() + timedelta(hours=1)
     StripeEvent.objects.update(next_attempt_at=later, attempts=3)
     assert deliver(event).json()["duplicate"] is True
     row = StripeEvent.objects.get()
@@ -338,7 +339,9 @@ def test_I28_older_versions_are_read(
 def test_a_nul_character_is_dropped_not_refused(deliver: Deliver, event: dict[str, Any]) -> None:
     event["data"]["object"]["metadata"] = {"note": "a\0b", "path": "C:\\u0000"}
     assert deliver(event).status_code == 200
-    metadata = StripeEvent.objects.get().payload["data"]["object"]["metadata"]
+    payload = StripeEvent.objects.get().payload
+    assert payload is not None
+    metadata = payload["data"]["object"]["metadata"]
     assert metadata == {"note": "ab", "path": "C:\\u0000"}
 
 

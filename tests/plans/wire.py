@@ -37,12 +37,18 @@ class Wire(stripe.HTTPClient):
         self.objects.pop(found_id, None)
 
     def request(
-        self, method: str, url: str, headers: Any, post_data: Any = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        post_data: Any = None,
+        *,
+        _usage: list[str] | None = None,
     ) -> tuple[str, int, Mapping[str, str]]:
         parts = urlsplit(url)
         params = dict(parse_qsl(parts.query or (post_data if isinstance(post_data, str) else "")))
         self.asked.append((method, parts.path, params))
-        self.headers.append(headers)
+        self.headers.append(headers or {})
         answer = self.fault(method, parts.path) if self.fault else None
         status, body = answer or self._answer(method, parts.path, params)
         return json.dumps(body), status, {"Request-Id": "req_1"}
