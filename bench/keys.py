@@ -297,7 +297,7 @@ def events() -> Iterator[Result]:
     from llmkeys.models import VirtualKey
     from tesslate.lib.cause import Cause
 
-    command = "-m celery -A tesslate worker -Q default --concurrency 1 -l ERROR --without-gossip"
+    command = "-m celery -A tesslate worker -Q keys --concurrency 1 -l ERROR --without-gossip"
     worker = subprocess.Popen([sys.executable, *command.split()])
     keys = list(VirtualKey.objects.filter(user__email__startswith="user").order_by("-pk")[:EVENTS])
     VirtualKey.objects.filter(pk__in=[key.pk for key in keys]).update(enforced_at=None)

@@ -34,9 +34,10 @@ def _update(
     changes: Mapping[int, Mapping[str, Any]],
     lease_token: str,
 ) -> None:
-    fields = [model._meta.get_field(name) for name in names]
+    by_name = {field.name: field for field in model._meta.concrete_fields}
+    fields = [by_name[name] for name in names]
     columns = [sql.Identifier(str(field.column)) for field in fields]
-    key = sql.Identifier(model._meta.pk.column)  # type: ignore[union-attr, arg-type]
+    key = sql.Identifier(str(model._meta.pk.column))
     arrays: list[list[Any]] = [list(changes)]
     types = ["bigint"]
     for field, name in zip(fields, names, strict=True):
@@ -53,4 +54,4 @@ def _update(
         key=key,
     )
     with connection.cursor() as cursor:
-        cursor.execute(statement, [*arrays, lease_token])  # type: ignore[arg-type]
+        cursor.execute(statement, [*arrays, lease_token])

@@ -43,7 +43,10 @@ def with_models(plan_ids: Collection[int]) -> list[Plan]:
 def models_by_gateway_id() -> dict[str, frozenset[str]]:
     """The models of each plan as the gateway was last seen to have them."""
     rows = PlanAtGateway.objects.filter(observed__isnull=False)
-    return {row.gateway_id: frozenset(row.observed["models"]) - {NO_MODELS} for row in rows}
+    return {
+        row.gateway_id: frozenset((row.observed or {}).get("models", [])) - {NO_MODELS}
+        for row in rows
+    }
 
 
 def ensure(client: LiteLLMClient, plans: Iterable[Plan]) -> set[int]:

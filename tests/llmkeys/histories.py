@@ -49,7 +49,7 @@ from tesslate.lib.crypto import decrypt
 from tesslate.lib.errors import ApiError
 from tests.llmkeys import faults
 from tests.llmkeys.faults import answering
-from tests.llmkeys.standin import StandIn, client_of
+from tests.llmkeys.standin import Fault, StandIn, client_of
 
 CAUSE = Cause.system("history")
 START = datetime.fromisoformat("2026-11-05T09:30:00+00:00")
@@ -103,7 +103,7 @@ class Histories(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.standin = StandIn(Path(self.folder.name))
         gateway.use(client_of(self.standin, concurrency=1))
-        self.patches = [
+        self.patches: list[Any] = [
             mock.patch.object(marking, "send"),
             mock.patch.object(rollouts, "BATCH", 2),
         ]
@@ -263,7 +263,11 @@ class Histories(RuleBasedStateMachine):
             for switch in KillSwitch.objects.filter(lifted_at=None):
                 switches.lift(switch=switch, cause=CAUSE)
         else:
-            targets = {"user": person, "plan": self.plans[which], "model": self.models[which]}
+            targets: dict[str, Any] = {
+                "user": person,
+                "plan": self.plans[which],
+                "model": self.models[which],
+            }
             switches.pull(scope=scope, target=targets.get(scope), reason="x", cause=CAUSE)
 
     # The gateway, behind our back
@@ -399,7 +403,7 @@ class Histories(RuleBasedStateMachine):
         for wait, (when, name) in strikes:
             queues[when].append((wait, name))
 
-        def striking(queue: list[tuple[int, str]]) -> faults.Fault | None:
+        def striking(queue: list[tuple[int, str]]) -> Fault | None:
             if not queue:
                 return None
             left = [queue.pop(0)]

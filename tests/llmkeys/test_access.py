@@ -119,9 +119,8 @@ def test_S30_a_gateway_that_goes_on_serving_an_old_copy_is_watched_until_it_obey
     standin.gateway.remember_for(0)
     VirtualKey.objects.update(probe_at=timezone.now())
     probes.probe_due()
-    key.refresh_from_db()
-    assert key.enforced_at is not None
-    assert key.probe_at is None
+    assert only_key(user).enforced_at is not None
+    assert only_key(user).probe_at is None
 
 
 def test_S30_disobedience_raises_one_alarm(

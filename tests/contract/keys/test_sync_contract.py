@@ -220,7 +220,13 @@ def test_S11_hand_edits_are_found_and_repaired(user: User, plans: tuple[Plan, Pl
     entitle(user, plans[0])
     sync()
     key = only_key(user)
-    edit = {"models": [], "max_budget": None, "rpm_limit": 7, "blocked": True, "duration": "1h"}
+    edit: dict[str, Any] = {
+        "models": [],
+        "max_budget": None,
+        "rpm_limit": 7,
+        "blocked": True,
+        "duration": "1h",
+    }
     gateway.client().update_key(key.key_hash, edit)
     assert audit.run_audit().counts["drifted"] == 1
     sync()
