@@ -18,7 +18,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 # A running `make run` leaves its settings in its data folder, so that manage.py in a second
 # terminal speaks to the same databases. A real .env wins.
 DATA_DIR = BASE_DIR / os.environ.get("DATA_DIR", ".local")
-env = Environment(BASE_DIR / ".env", DATA_DIR / "env")
+# ENV_FILE names another file; the tests name none.
+env = Environment(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")), DATA_DIR / "env")
 
 DEBUG = env.local
 SECRET_KEY = env.text("SECRET_KEY", local_default="local-only-not-a-secret-" + "0" * 32)

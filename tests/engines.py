@@ -114,6 +114,7 @@ def start_engines(config: pytest.Config) -> None:
         started.append((engine, process))
 
     os.environ["DATA_DIR"] = str(folder)
+    os.environ["ENV_FILE"] = os.devnull
     database_url = os.environ.get("TEST_DATABASE_URL")
     redis_url = os.environ.get("TEST_REDIS_URL")
     if redis_url is None:

@@ -13,7 +13,7 @@ def elsewhere(user) -> Client:
 
 
 @pytest.fixture
-def here(client, user, free_plan) -> Client:
+def here(client: Client, user, free_plan) -> Client:
     client.force_login(user)
     return client
 

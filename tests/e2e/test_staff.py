@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def customer(browser: Browser, product: Product, newcomer) -> str:
+def customer(browser: Browser, product: Product, newcomer: tuple[str, str]) -> str:
     """Somebody who has just signed up and chatted once; their e-mail address."""
     context = browser.new_context(base_url=product.web)
     page = context.new_page()

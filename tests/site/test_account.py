@@ -29,7 +29,7 @@ def standing_of(user):
     return account_page(user).standing
 
 
-def change(subscription: Subscription, **columns) -> None:
+def change(subscription, **columns):
     Subscription.objects.filter(pk=subscription.pk).update(**columns)
     refresh_entitlements([subscription.customer.user_id], cause=TEST)
 

@@ -4,8 +4,9 @@ import re
 import pytest
 
 
-def config_of(response) -> dict:
+def config_of(response):
     found = re.search(r'<script id="config" type="application/json">(.*?)</script>', response.text)
+    assert found is not None
     return json.loads(found[1])
 
 

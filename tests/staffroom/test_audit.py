@@ -31,6 +31,7 @@ def test_saving_without_a_change_leaves_no_entry(staff_client, model):
 def test_what_is_added_is_noted(staff_client, staff, db):
     staff_client.post("/admin/plans/gatewaymodel/add/", {"name": "new", "title": "New"})
     entry = AuditEntry.objects.get(action="gatewaymodel.added")
+    assert entry.after is not None
     assert entry.after["name"] == "new"
 
 

@@ -8,7 +8,7 @@ from tests.factories import GatewayModelFactory
 
 
 @pytest.fixture
-def plan(free_plan, user) -> Plan:
+def plan(free_plan: Plan, user) -> Plan:
     """Free, with two models and one customer."""
     free_plan.gateway_models.set(GatewayModelFactory.create(name=name) for name in ("one", "two"))
     refresh_entitlements([user.pk], cause=Cause.system("test"))

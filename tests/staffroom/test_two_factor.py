@@ -134,7 +134,7 @@ def test_new_recovery_codes_need_a_fresh_code(staff, enrolled):
     assert set(two_factor_tokens(staff)) == set(old)
 
 
-def two_factor_tokens(staff: User) -> list[str]:
+def two_factor_tokens(staff):
     return list(staff.staticdevice_set.get().token_set.values_list("token", flat=True))
 
 
