@@ -13,22 +13,20 @@ Whatever the methods below do not offer, `request` does: it takes what the API t
 is a fresh copy in the API's shape. Errors are `sandbox.stripe.errors.ApiError`.
 """
 
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from sandbox.stripe import routing
 from sandbox.stripe.behaviour import Behaviour
-from sandbox.stripe.billing import checkout, collection, methods, refunds, renewals
+from sandbox.stripe.billing import checkout, collection, refunds, renewals
 from sandbox.stripe.clock import Clock, ManualClock
-from sandbox.stripe.delivery.sender import signature
 from sandbox.stripe.events import Event
 from sandbox.stripe.params import plain
-from sandbox.stripe.payloads import payload
+from sandbox.stripe.payloads import payload, signature
 from sandbox.stripe.rendering import expand
 from sandbox.stripe.resources import load_all
-from sandbox.stripe.store import MemoryStore, SQLiteStore, Store
+from sandbox.stripe.store import MemoryStore, Store
 from sandbox.stripe.versions import render_as
 from sandbox.stripe.world import World
 
@@ -54,11 +52,6 @@ class StripeEngine:
             seed=seed,
             base_url=base_url,
         )
-
-    @classmethod
-    def kept_in(cls, folder: Path, **options: Any) -> "StripeEngine":
-        """An engine whose state survives the process."""
-        return cls(store=SQLiteStore(folder), **options)
 
     # --- anything
 
@@ -319,8 +312,3 @@ class StripeEngine:
         with self.world.transaction():
             made = refunds.warn_of_fraud(self.world, self.world.get("charge", charge))
         return self.object(made["id"])
-
-    @staticmethod
-    def test_methods() -> list[str]:
-        """Names of the test methods: `pm_card_visa`, `pm_card_chargeCustomerFail`, …"""
-        return list(methods.TEST_METHODS)

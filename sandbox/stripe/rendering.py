@@ -62,12 +62,6 @@ def _invoice(world: "World", obj: Json, shown: Json) -> None:
     shown["lines"]["total_count"] = len(lines)
 
 
-def _customer(world: "World", obj: Json, shown: Json) -> None:
-    discount = world.find("discount", obj.get("_discount"))
-    if discount:
-        shown["discount"] = render(world, discount)
-
-
 def _balance_transaction(world: "World", obj: Json, shown: Json) -> None:
     shown["status"] = "available" if obj["available_on"] <= world.now() else "pending"
 
@@ -75,7 +69,6 @@ def _balance_transaction(world: "World", obj: Json, shown: Json) -> None:
 _PARTS: dict[str, Callable[["World", Json, Json], None]] = {
     "subscription": _subscription,
     "invoice": _invoice,
-    "customer": _customer,
     "balance_transaction": _balance_transaction,
 }
 

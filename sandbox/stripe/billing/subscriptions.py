@@ -142,8 +142,6 @@ def _settings(world: "World", sub: Json, params: Json, customer: Json) -> None:
     sub["discounts"] = discounts.take_on(
         world, params.get("discounts") or [], customer=customer["id"], subscription=sub["id"]
     )
-    if not sub["discounts"] and customer.get("_discount"):
-        sub["discounts"] = [customer["_discount"]]
 
 
 def _trial_end(world: "World", sub: Json, params: Json, now: int) -> int | None:

@@ -2,28 +2,18 @@
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import time
 from typing import Any
 
 import aiohttp
 
 from sandbox.stripe.delivery.queue import Attempt, Delivery, DeliveryQueue
-from sandbox.stripe.payloads import payload
+from sandbox.stripe.payloads import payload, signature
 
 Json = dict[str, Any]
 
 CONCURRENCY = 16
 TIMEOUT_SECONDS = 20.0
-
-
-def signature(body: bytes, secret: str, timestamp: int | None = None) -> str:
-    """The Stripe-Signature header (https://docs.stripe.com/webhooks#verify-manually)."""
-    moment = int(time.time()) if timestamp is None else timestamp
-    signed = f"{moment}.".encode() + body
-    digest = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
-    return f"t={moment},v1={digest}"
 
 
 class Sender:

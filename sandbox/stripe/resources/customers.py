@@ -72,17 +72,6 @@ def delete(world: "World", params: Json, id: str) -> Json:
     return tombstone
 
 
-@route("DELETE", "/v1/customers/{id}/discount")
-def delete_discount(world: "World", params: Json, id: str) -> Json:
-    customer = people.present(world, id, "id")
-    discount = world.get("discount", customer.get("_discount") or "")
-    before = world.public(customer)
-    world.edit(customer)["_discount"] = None
-    world.emit("customer.discount.deleted", discount)
-    world.emit("customer.updated", customer, before=before)
-    return {**render(world, discount), "deleted": True}
-
-
 # --- payment methods
 
 
