@@ -73,6 +73,8 @@ def authenticate(gateway: "Gateway", scope: Scope) -> View | None:
         view = gateway.remembered.choose(token, view, now)
     if view is None:
         raise errors.unknown_key(f"sk-...{key[-4:]}", token)
+    if view.key.metadata is None:
+        raise errors.poisoned_key()
     if view.blocked:
         raise errors.blocked_key()
     if view.expires is not None and view.expires <= now:

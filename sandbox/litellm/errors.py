@@ -71,6 +71,24 @@ def unknown_key(name: str, token: str) -> Refusal:
     return error(401, text, "token_not_found_in_db", "key")
 
 
+NO_METADATA = (
+    "metadata\n  Input should be a valid dictionary "
+    "[type=dict_type, input_value=None, input_type=NoneType]"
+)
+
+
+def poisoned_key() -> Refusal:
+    """What a key answers whose metadata was set to null: LiteLLM cannot read it any more."""
+    text = "Authentication Error, 1 validation error for LiteLLM_VerificationTokenView\n"
+    return error(401, text + NO_METADATA, "auth_error")
+
+
+def poisoned_list() -> Refusal:
+    """What a page of /key/list answers that holds such a key."""
+    text = "Authentication Error, 1 validation error for UserAPIKeyAuth\n"
+    return error(500, text + NO_METADATA, "internal_server_error")
+
+
 def blocked_key() -> Refusal:
     text = "Authentication Error, Key is blocked. Update via `/key/unblock` if you're an admin."
     return error(401, text, "auth_error")

@@ -109,8 +109,7 @@ def apply(store: Store, key: Key, given: dict[str, Any], *, at_creation: bool) -
 
 def apply_metadata(key: Key, given: dict[str, Any]) -> None:
     if "metadata" in given:
-        # An explicit null is stored, and then breaks /key/list with full objects: see
-        # routes_key_lists.py.
+        # An explicit null is stored, and then breaks the key and /key/list: errors.poisoned_key.
         key.metadata = given["metadata"]
     inside = {name: given[name] for name in shapes.METADATA_FIELDS if given.get(name) is not None}
     if inside:

@@ -19,10 +19,6 @@ SORTS: dict[str, Callable[[Key], Any]] = {
     "key_alias": lambda key: key.key_alias or "",
 }
 STATUSES = ("active", "expired", "revoked", "deleted")
-POISONED = (
-    "Authentication Error, 1 validation error for UserAPIKeyAuth\nmetadata\n"
-    "  Input should be a valid dictionary [type=dict_type, input_value=None, input_type=NoneType]"
-)
 
 
 def info(request: Request) -> Any:
@@ -106,7 +102,7 @@ def wanted_keys(store: Store, query: dict[str, str]) -> list[Key]:
 def full_rows(store: Store, keys: list[Key]) -> list[Any]:
     """One key whose metadata was set to null makes its whole page fail, as at LiteLLM."""
     if any(key.metadata is None for key in keys):
-        raise errors.error(500, POISONED, "internal_server_error")
+        raise errors.poisoned_list()
     budgets = store.budgets
     return [
         shapes.key_object(key, budgets.get(key.budget_id) if key.budget_id else None)

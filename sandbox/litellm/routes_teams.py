@@ -93,6 +93,7 @@ def list_teams(request: Request) -> Any:
 
 
 def block_team(request: Request) -> Any:
+    """At LiteLLM not in force before the key cache runs out; by /team/update it is at once."""
     return set_team_blocked(request, blocked=True)
 
 

@@ -30,6 +30,9 @@ ON_FREE, ON_PLUS, ON_PRO = "groq-llama-3.1-8b", "groq-llama-3.1-70b", "tesslate-
 BACKUP = "backup-llama-8b"
 QUESTION = "What is the difference between a list and a tuple?"
 
+# Well under any key cache, and room for a slow machine.
+AT_ONCE = 2.0
+
 Json = dict[str, Any]
 
 

@@ -7,6 +7,7 @@ one of a budget row, holds until its key cache runs out.
 import pytest
 
 from tests.contract.gateway.conftest import (
+    AT_ONCE,
     ON_FREE,
     ON_PLUS,
     ON_PRO,
@@ -95,7 +96,7 @@ def test_own_value_of_a_key_goes_before_its_budget_row(gateway: Gateway) -> None
     key = gateway.key(budget_id=budget, rpm_limit=70, max_budget=1)
     assert rpm_in_force(gateway, key) == "70"
     gateway.post("/key/update", key=key.hash, rpm_limit=None)
-    until(lambda: rpm_in_force(gateway, key) == "50", within=0.5)
+    until(lambda: rpm_in_force(gateway, key) == "50", within=AT_ONCE)
 
 
 def test_moving_a_key_to_another_budget_row_is_in_force_at_once(gateway: Gateway) -> None:
@@ -103,9 +104,9 @@ def test_moving_a_key_to_another_budget_row_is_in_force_at_once(gateway: Gateway
     key = gateway.key(budget_id=free)
     assert rpm_in_force(gateway, key) == "50"
     gateway.post("/key/update", key=key.hash, budget_id=pro)
-    until(lambda: rpm_in_force(gateway, key) == "90", within=0.5)
+    until(lambda: rpm_in_force(gateway, key) == "90", within=AT_ONCE)
     gateway.post("/key/update", key=key.hash, budget_id=None)
-    until(lambda: rpm_in_force(gateway, key) is None, within=0.5)
+    until(lambda: rpm_in_force(gateway, key) is None, within=AT_ONCE)
     assert gateway.row(key)["budget_id"] is None
 
 
@@ -146,9 +147,9 @@ def test_S15_team_with_an_empty_list_opens_everything(gateway: Gateway) -> None:
     team = gateway.team(ON_FREE)
     key = gateway.key(models=["all-team-models"], team_id=team)
     gateway.post("/team/update", team_id=team, models=[])
-    until(lambda: gateway.chat(key, ON_PRO).status_code == 200, within=1)
+    until(lambda: gateway.chat(key, ON_PRO).status_code == 200, within=AT_ONCE)
     gateway.post("/team/update", team_id=team, models=["no-default-models"])
-    until(lambda: gateway.chat(key, ON_FREE).status_code == 403, within=1)
+    until(lambda: gateway.chat(key, ON_FREE).status_code == 403, within=AT_ONCE)
     assert gateway.chat(key, ON_PRO).status_code == 403
 
 
@@ -168,7 +169,7 @@ def test_moving_a_key_without_user_to_another_team_is_in_force_at_once(gateway: 
     key = gateway.key(models=["all-team-models"], team_id=free)
     assert gateway.chat(key, ON_PRO).status_code == 403
     assert gateway.post("/key/update", key=key.hash, team_id=pro).status_code == 200
-    until(lambda: gateway.chat(key, ON_PRO).status_code == 200, within=0.5)
+    until(lambda: gateway.chat(key, ON_PRO).status_code == 200, within=AT_ONCE)
     assert gateway.row(key)["team_id"] == pro
 
 
@@ -201,6 +202,16 @@ def test_team_update_reads_patches_and_refuses_the_unknown(gateway: Gateway) -> 
     assert again.status_code == 400
     assert "already exists" in again.json()["error"]["message"]
     assert gateway.get("/team/info", team_id=unique("none")).status_code == 404
+
+
+def test_team_blocked_by_update_is_in_force_at_once(gateway: Gateway) -> None:
+    team = gateway.team(ON_FREE)
+    key = gateway.key(models=["all-team-models"], team_id=team)
+    assert gateway.chat(key).status_code == 200
+    gateway.post("/team/update", team_id=team, blocked=True)
+    until(lambda: gateway.chat(key).status_code == 401, within=AT_ONCE)
+    gateway.post("/team/update", team_id=team, blocked=False)
+    until(lambda: gateway.chat(key).status_code == 200, within=AT_ONCE)
 
 
 def test_unknown_team_is_refused_for_a_key(gateway: Gateway) -> None:
