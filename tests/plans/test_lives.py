@@ -1,4 +1,4 @@
-"""A hundred random lives (LIVES times four); `make soak ONLY=billing` runs many more."""
+"""Some fifty random lives (LIVES times four); `make soak ONLY=billing` runs many more."""
 
 import os
 
@@ -8,7 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.plans.lives import Lives
 
-HISTORIES = int(os.environ.get("LIVES", "25"))
+HISTORIES = int(os.environ.get("LIVES", "12"))
 
 
 @pytest.mark.django_db
