@@ -11,7 +11,6 @@ import gc
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 from django.db import Error as DatabaseError
@@ -21,7 +20,7 @@ from chatproxy.gate import Call, read_front_end, read_openai
 from chatproxy.idempotency import Kept
 from chatproxy.models import ChatRequest
 from chatproxy.relay import Live
-from chatproxy.reply import Reply
+from chatproxy.reply import Reply, Send
 from chatproxy.runtime import Runtime
 from chatproxy.transport import ClientLeft, Headers, Receive, Scope, Transport, before_stopping
 from tesslate.lib.errors import ApiError, InvalidRequest, NotFound, Unavailable
@@ -30,14 +29,12 @@ from tesslate.lib.logcontext import bind
 
 logger = logging.getLogger(__name__)
 
-Message = dict[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MODELS_PATH = "/api/proxy/v1/models"
 # Objects made while starting are never garbage: keep the collector from walking them, and from
 # running so often that thousands of streams notice (DESIGN.md, decision 7).
-GC_THRESHOLDS = (50_000, 20, 100)
+GC_THRESHOLDS = (50_000, 10, 10)
 
 
 class MethodNotAllowed(InvalidRequest):

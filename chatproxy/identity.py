@@ -3,6 +3,7 @@
 import hashlib
 import io
 import time
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
@@ -30,7 +31,7 @@ TOKEN_SECONDS = 300.0
 MOST_TOKENS = 50_000
 MOST_CALLERS = 50_000
 
-Scope = dict[str, Any]
+Scope = MutableMapping[str, Any]
 Headers = dict[bytes, bytes]
 
 
@@ -102,7 +103,7 @@ def check_csrf(scope: Scope) -> None:
 
     Reading needs no token, as everywhere in Django.
     """
-    request = ASGIRequest(scope, io.BytesIO())
+    request = ASGIRequest(dict(scope), io.BytesIO())
     check = CSRFCheck(_no_response)
     check.process_request(request)
     if check.process_view(request, _no_response, (), {}) is not None:

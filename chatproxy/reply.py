@@ -1,6 +1,6 @@
 """The responses of the chat path's own entrance, as ASGI messages."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
@@ -10,7 +10,7 @@ from chatproxy.idempotency import Kept
 from chatproxy.relay import KEEP_ALIVE
 from tesslate.lib.errors import ApiError, TooLarge
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
 
 STREAM_HEADERS = [

@@ -4,7 +4,7 @@ no framework tells early enough: that the process is about to stop."""
 import io
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from types import FrameType
 from typing import Any
@@ -15,8 +15,8 @@ from django.core.handlers.asgi import ASGIRequest
 
 from tesslate.lib.errors import InvalidRequest, TooLarge
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Headers = dict[bytes, bytes]
 HeaderList = list[tuple[bytes, bytes]]
 

@@ -48,7 +48,7 @@ def subscribe(plans) -> Callable[..., User]:
     """Make a user who may chat at once: entitled, with a key that the gateway knows."""
 
     def make(uid: str = "alice", plan: str = "free", **fields: Any) -> User:
-        user = UserFactory.create(firebase_uid=uid, email=f"{uid}@example.com", **fields)
+        user: User = UserFactory.create(firebase_uid=uid, email=f"{uid}@example.com", **fields)
         give_key(user)
         now = timezone.now()
         CurrentEntitlement.objects.create(
@@ -71,7 +71,7 @@ def give_key(user: User) -> None:
 
 
 @pytest.fixture
-def alice(subscribe) -> User:
+def alice(subscribe: Callable[..., User]) -> User:
     return subscribe("alice", display_name="Alice")
 
 
@@ -154,7 +154,7 @@ def start_server(
 
 
 @pytest.fixture
-def server(start_server, alice) -> Server:
+def server(start_server: Callable[[], Server], alice: User) -> Server:
     """Alice is a subscriber of the free plan and the caller by default."""
     return start_server()
 

@@ -13,7 +13,7 @@ CAUSE = Cause.system("test")
 
 
 async def collect(count: int, act) -> list[Change]:
-    changes = []
+    changes: list[Change] = []
 
     async def listen() -> None:
         async for change in subscribe():
@@ -57,7 +57,7 @@ async def test_too_many_users_mean_everyone():
 
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_told_before_the_commit(monkeypatch):
-    sent = []
+    sent: list[str] = []
     monkeypatch.setattr("tesslate.lib.changes._send", sent.append)
     with transaction.atomic():
         publish([1])

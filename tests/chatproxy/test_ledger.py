@@ -7,6 +7,7 @@ import time
 import orjson
 import pytest
 from django.db import OperationalError, connection
+from django.utils import timezone
 
 from chatproxy.callers import Caller
 from chatproxy.exchange import Outcome, Usage, new_exchange, time_of
@@ -24,12 +25,12 @@ def spill(tmp_path):
 
 def record(user, **fields):
     exchange = new_exchange("chat")
-    exchange.caller = Caller(user.pk, "A", None, 1, 100, None, 1, None, None)
+    exchange.caller = Caller(user.pk, "A", None, 1, 100, timezone.now(), 1, None, None)
     exchange.model = "basic"
     exchange.outcome = Outcome.COMPLETED
     exchange.status = 200
     exchange.usage = Usage(11, 3)
-    return {**exchange.record(), **fields}
+    return {**(exchange.record() or {}), **fields}
 
 
 @pytest.fixture

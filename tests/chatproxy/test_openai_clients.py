@@ -110,7 +110,7 @@ def test_what_the_client_is_told_of_a_missing_model(client):
     with pytest.raises(openai.PermissionDeniedError) as refused:
         client.chat.completions.create(model="advanced-chat", messages=HELLO)
     assert refused.value.code == "model_not_in_plan"
-    assert refused.value.body["upgrade_to"] == "pro"
+    assert refused.value.response.json()["error"]["upgrade_to"] == "pro"
 
 
 def test_P04_a_broken_stream_raises_in_the_client(client, gateway):

@@ -31,7 +31,7 @@ def row(at: datetime) -> bytes:
     return orjson.dumps({**texts, **numbers, **more, **ids})
 
 
-def where(at: datetime) -> str:
+def where(at: datetime):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT tableoid::regclass::text FROM chatproxy_chatrequest WHERE started_at = %s",

@@ -98,7 +98,7 @@ def test_P08_a_stream_that_ends_within_the_drain_time_is_whole(process, gateway)
         await wire.finish(USAGE)
 
     gateway.script = slow
-    results = []
+    results: list[httpx.Response] = []
     thread = ask_in_background(client, results)
     wait(lambda: gateway.asked)
     running.send_signal(signal.SIGTERM)
@@ -119,7 +119,7 @@ def test_P08_a_stream_that_outlives_it_ends_with_an_error_and_is_on_the_books(pr
             await wire.wait_gone(0.1)
 
     gateway.script = endless
-    results = []
+    results: list[httpx.Response] = []
     thread = ask_in_background(client, results)
     wait(lambda: gateway.asked)
     time.sleep(0.3)

@@ -7,7 +7,14 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from chatproxy.models import PromptVersion, SystemPrompt
-from chatproxy.prompts import Prompt, PromptSet, Text, load_prompts, unknown_variables
+from chatproxy.prompts import (
+    Prompt,
+    PromptSet,
+    Rendered,
+    Text,
+    load_prompts,
+    unknown_variables,
+)
 from chatproxy.publishing import diff, publish_version, roll_back, start_split, write_version
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import Conflict, InvalidRequest
@@ -124,9 +131,13 @@ def test_splits_of_different_prompts_do_not_follow_each_other():
 
 def test_what_is_rendered_once_for_a_plan_and_model_is_not_rendered_again():
     prompts = PromptSet([prompt()])
-    options = {"plan_code": "free", "model": "basic", "at": NOW}
-    first = prompts.render(user_id=1, user_name="A", **options)
-    assert prompts.render(user_id=2, user_name="B", **options) is first
+
+    def render(user_id: int, user_name: str) -> Rendered:
+        return prompts.render(
+            plan_code="free", model="basic", at=NOW, user_id=user_id, user_name=user_name
+        )
+
+    assert render(2, "B") is render(1, "A")
 
 
 # Publishing
@@ -209,12 +220,11 @@ def test_only_what_is_enabled_published_and_not_over_is_loaded(row):
     publish_version(version=write(row, "In use."), cause=CAUSE)
     plan = PlanFactory.create(code="free")
     model = GatewayModelFactory.create(name="basic")
-    for name, fields in {
-        "off": {"is_enabled": False},
-        "over": {"ends_at": timezone.now() - timedelta(days=1)},
-    }.items():
-        other = SystemPrompt.objects.create(name=name, category="base", **fields)
-        publish_version(version=write(other, name), cause=CAUSE)
+    off = SystemPrompt.objects.create(name="off", category="base", is_enabled=False)
+    yesterday = timezone.now() - timedelta(days=1)
+    over = SystemPrompt.objects.create(name="over", category="base", ends_at=yesterday)
+    for other in (off, over):
+        publish_version(version=write(other, other.name), cause=CAUSE)
     SystemPrompt.objects.create(name="draft", category="base")
     row.plans.add(plan)
     row.gateway_models.add(model)

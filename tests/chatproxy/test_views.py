@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -63,7 +64,7 @@ async def test_an_answer_streams_chunk_by_chunk_through_the_asynchronous_handler
         await wire.finish(USAGE)
 
     gateway.script = slow
-    response = await AsyncClient().post(
+    response: Any = await AsyncClient().post(
         "/api/proxy/chat",
         BODY,
         content_type="application/json",

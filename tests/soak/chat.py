@@ -65,7 +65,7 @@ class Caller:
         self.sent = 0
         self.kinds: Counter[str] = Counter()
 
-    async def run(self, until: float) -> None:
+    async def run(self, until: float, most: int) -> None:
         kinds: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (50, self.reads_all),
             (15, self.leaves_at_once),
@@ -76,7 +76,7 @@ class Caller:
             (5, self.repeats),
         ]
         weights = [weight for weight, _ in kinds]
-        while time.monotonic() < until:
+        while time.monotonic() < until and self.sent < most:
             _, act = random.choices(kinds, weights)[0]
             self.kinds[act.__name__] += 1
             await act()
@@ -116,7 +116,6 @@ class Caller:
     async def stops_reading(self) -> None:
         reader, writer = await self.ask()
         await reader.read(10)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
         await asyncio.sleep(1)
         writer.transport.abort()
 
@@ -141,20 +140,21 @@ class Caller:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--histories", type=int, default=0, help="ignored: this soak runs by time")
-    seconds = parser.parse_args(argv).minutes * 60
+    parser.add_argument("--histories", type=int, default=0, help="end after so many requests")
+    options = parser.parse_args(argv)
+    seconds, most = options.minutes * 60, options.histories or sys.maxsize
     raise_file_limit()
     with ExitStack() as stack:
         gateway = stack.enter_context(scripted.running())
         gateway.script = gateway_of_all_kinds
-        gateway.asked = Forgetful()  # type: ignore[assignment]
+        gateway.asked = Forgetful()
         made = stack.enter_context(product(gateway.url))
         port = free_port()
         command = uvicorn("tesslate.asgi:application", port)
         cores = os.sched_getaffinity(0)
         web = program(command, port=port, cores=cores, environment=made.environment)
         pid = stack.enter_context(web)
-        sent, problems = uvloop.run(_soak(port, pid, made, gateway, seconds))
+        sent, problems = uvloop.run(_soak(port, pid, made, gateway, seconds, most))
     for problem in problems:
         print(f"divergence: {problem}")
     print(f"histories: {sent}, divergences: {len(problems)}")
@@ -169,17 +169,17 @@ class Forgetful(list[Asked]):
 
 
 async def _soak(
-    port: int, pid: int, made: Product, gateway: scripted.Gateway, seconds: float
+    port: int, pid: int, made: Product, gateway: scripted.Gateway, seconds: float, most: int
 ) -> tuple[int, list[str]]:
     caller = Caller(port, made.token)
     begun = time.monotonic()
     until = begun + seconds
-    clients = [asyncio.create_task(caller.run(until)) for _ in range(CLIENTS)]
+    clients = [asyncio.create_task(caller.run(until, most)) for _ in range(CLIENTS)]
     warm = 0
-    while time.monotonic() < until:
+    while time.monotonic() < until and caller.sent < most:
         await asyncio.sleep(min(REPORT_SECONDS, max(0.1, until - time.monotonic())))
         memory = resident_bytes(pid)
-        if not warm and time.monotonic() - begun > min(WARM_SECONDS, seconds / 3):
+        if not warm or time.monotonic() - begun < min(WARM_SECONDS, seconds / 3):
             warm = memory
         figures = {"seconds": round(time.monotonic() - begun), "sent": caller.sent}
         figures |= {"memory_mb": memory >> 20, "files": _open_files(pid)}
