@@ -1,15 +1,18 @@
-"""Every change that staff make through a form, with what was before and what is after."""
+"""Every change that staff make through a form, with what was before and what is after; and no
+change to many rows without a question."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Manager, Model, QuerySet
 from django.forms import BaseForm, ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 
 from accounts.audit import record_act
 from accounts.models import Organization, User
 from tesslate.lib.cause import Cause
+from tesslate.staffroom.lists import must_ask
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -40,6 +43,29 @@ class Audited(Base):
                     before[name], after[name] = inline_before, inline_after
         if before or after or not change:
             note(request, form.instance, "changed" if change else "added", before, after)
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
+        """An action on several rows first says on how many, and waits for a yes."""
+        count = must_ask(request, queryset)
+        if not count:
+            return super().response_action(request, queryset, *args, **kwargs)
+        choices = dict(self.get_action_choices(request))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": choices.get(request.POST["action"], "Are you sure?"),
+            "subtitle": str(self.opts.verbose_name_plural),
+            "count": count,
+            "noun": self.opts.verbose_name_plural,
+            "fields": [
+                (name, value)
+                for name, values in request.POST.lists()
+                for value in values
+                if name != "csrfmiddlewaretoken"
+            ],
+        }
+        return TemplateResponse(request, "staffroom/confirm_many.html", context)
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
         before = {"name": str(obj)}

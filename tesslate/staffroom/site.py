@@ -10,11 +10,16 @@ from django.urls import URLPattern, URLResolver
 from unfold.sites import UnfoldAdminSite
 
 from tesslate.staffroom.audit import Audited
+from tesslate.staffroom.lists import export_csv
 
 
 class StaffSite(UnfoldAdminSite):  # type: ignore[misc]  # Unfold ships no types
     enable_nav_sidebar = True
     login_template = "staffroom/login.html"
+
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self.add_action(export_csv)
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Active staff, and past the second factor where they have one or must have one."""
