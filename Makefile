@@ -23,7 +23,7 @@ endif
 # Without its bytecode cache every Python process here starts several seconds later.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test e2e contract gateway soak bench demo manage lint format check requirements clean
+.PHONY: help run test e2e screenshots contract gateway soak bench demo manage lint format check requirements clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
