@@ -98,7 +98,7 @@ class Lives(RuleBasedStateMachine):
         # Most lives begin with a purchase, or little of what follows would concern anybody.
         for who in range(3):
             if self.random.random() < 0.7:
-                self._buy(who, self.random.randrange(len(self.prices)), "pm_card_visa")
+                self._buy(who, self.random.randrange(len(self.prices)), self.random.choice(CARDS))
 
     def teardown(self) -> None:
         global histories_run
