@@ -132,10 +132,23 @@ def _remove(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
         # What it spent in the end counts against the keys that stay.
         _check_time(work)
         _see(result, client.get_key(work.key_hash))
+    if result.observed is not None and not result.observed["blocked"]:
+        # LiteLLM tells its other processes of a block at once, but not of a deletion: they would
+        # let the key in until their caches expire.
+        _check_time(work)
+        _block(client, work)
     _check_time(work)
     client.delete_key(work.key_hash)
     result.observed = None
     result.notes.append(Note("deleted"))
+
+
+def _block(client: LiteLLMClient, work: KeyWork) -> None:
+    try:
+        client.update_key(work.key_hash, {"blocked": True})
+    except LiteLLMRejected as refusal:
+        if not refusal.is_missing:
+            raise
 
 
 def _create(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
