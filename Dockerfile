@@ -8,7 +8,8 @@ RUN uv venv /venv && VIRTUAL_ENV=/venv uv pip sync --require-hashes requirements
 
 FROM python:3.13-slim-bookworm
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin tesslate
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin tesslate \
+    && install -d -o tesslate /var/lib/tesslate/chat-spill
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY manage.py litellm.config.yaml ./
