@@ -5,8 +5,11 @@ the last day of short months and the 31st again afterwards.
 """
 
 import calendar
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
+
+
+LONGEST_MONTH = timedelta(days=31)
 
 
 class Window(NamedTuple):
@@ -37,7 +40,8 @@ def window_within(period: Window, at: datetime) -> Window:
     its start, so that a yearly customer gets the plan's budget every month. Outside the period,
     the nearest part of it.
     """
-    if period.end <= add_months(period.start, 1):
+    # By length: one anchored on the 31st runs from 28 February to 31 March.
+    if period.end - period.start <= LONGEST_MONTH:
         return period
     inside = min(max(at, period.start), period.end - datetime.resolution)
     month = month_window(period.start, inside)

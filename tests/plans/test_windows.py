@@ -46,6 +46,11 @@ def test_a_monthly_period_is_one_window() -> None:
     assert window_within(period, day(2026, 2, 3)) == period
 
 
+def test_B37_a_month_anchored_on_the_31st_is_one_window_from_february_too() -> None:
+    period = Window(day(2026, 2, 28), day(2026, 3, 31))
+    assert window_within(period, day(2026, 3, 29)) == period
+
+
 def test_a_yearly_period_is_cut_into_months() -> None:
     year = Window(day(2026, 1, 31), day(2027, 1, 31))
     assert window_within(year, day(2026, 3, 1)) == (day(2026, 2, 28), day(2026, 3, 31))
