@@ -1,12 +1,15 @@
 """What the site's templates need beyond Django's own tags."""
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django import template
 from django.template import Context
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.timesince import timesince
 
 from tesslate.site.money import format_money
 
@@ -78,6 +81,14 @@ SYSTEMS = (
     ("Macintosh", "macOS"),
     ("Linux", "Linux"),
 )
+
+
+@register.filter
+def ago(moment: datetime) -> str:
+    """``3 hours ago``; the first minute is ``just now``."""
+    if timezone.now() - moment < timedelta(minutes=1):
+        return "just now"
+    return f"{timesince(moment)} ago"
 
 
 @register.filter
