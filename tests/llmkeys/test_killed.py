@@ -45,6 +45,7 @@ def address(
         settings.LITELLM_URL = url
         gateway.use(None)
         yield standin
+        gateway.client().close()
     gateway.use(None)
     standin.close()
 
