@@ -8,7 +8,6 @@ import calendar
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-
 LONGEST_MONTH = timedelta(days=31)
 
 
