@@ -97,7 +97,8 @@ def _given_by(
     if subscription["status"] == "past_due":
         if invoices and _is_first_and_open(invoices[0]) and len(invoices) == 1:
             return None
-        grace_ends = _missing_since(invoices) + terms.grace_days * DAY
+        since = _missing_since(invoices) or subscription["start_date"]
+        grace_ends = since + terms.grace_days * DAY
         if now >= grace_ends:
             return None
         percent = terms.grace_percent

@@ -231,6 +231,15 @@ def test_B11_a_paid_invoice_in_between_begins_a_new_run(
     assert since == datetime.fromtimestamp(1_790_000_000 + 2 * day, UTC)
 
 
+def test_B11_voiding_the_only_invoice_of_one_never_paid_begins_no_grace(
+    happen: Happen, wire: Wire, user: User, customer: Customer
+) -> None:
+    sub = stripe_subscription(status="past_due", start_date=from_now(days=-28))
+    wire.put(sub, stripe_invoice(sub["id"], status="void", billing_reason="subscription_create"))
+    happen("invoice.voided", stripe_invoice(sub["id"], status="void"))
+    assert plan_of(user) == "free"
+
+
 def test_B12_action_required_reminds_once_and_changes_nothing(
     happen: Happen, wire: Wire, user: User, customer: Customer
 ) -> None:
