@@ -212,6 +212,7 @@ def purchases() -> list[dict[str, Any]]:
     from accounts.models import User
     from plans.models import Customer, Plan, Price
     from plans.seeding import seed_plans
+    from plans.selectors import current_entitlement
 
     seed_plans()
     client = stripe.StripeClient(STRIPE_KEY, base_addresses={"api": settings.STRIPE_API_URL})
@@ -236,6 +237,7 @@ def purchases() -> list[dict[str, Any]]:
         customer = post("/v1/customers", email=user.email, metadata={"user_id": str(user.pk)})["id"]
         method = post("/v1/payment_methods/pm_card_visa/attach", customer=customer)["id"]
         Customer.objects.create(user=user, stripe_customer_id=customer)
+        current_entitlement(user)  # as signing up leaves it
         found.append(
             post(
                 "/v1/subscriptions",
