@@ -203,8 +203,9 @@ def _overdue_since(found: Json, row: Subscription | None, at: datetime) -> datet
         return None
     invoices = stripe_client.connection().latest_invoices(object_id(found))
     since = stripe_reading.unpaid_run_start(invoices)
-    if since is None and not any(stripe_reading.is_paid(invoice) for invoice in invoices):
-        # Its only invoices were voided: never paid at all, so overdue from the start.
+    never_paid = invoices and not any(stripe_reading.is_paid(invoice) for invoice in invoices)
+    if since is None and never_paid:
+        # Its only invoices were voided, so it is overdue from the start.
         since = moment(found.get("start_date"))
     return since or (row.past_due_since if row else None) or at
 
