@@ -52,10 +52,7 @@ class CookieAuthentication(SessionAuthentication):
     """Django's session cookie; every request that is not a plain read needs the CSRF token too."""
 
     def enforce_csrf(self, request: Request) -> None:
-        check = CSRFCheck(_no_response)
-        check.process_request(request._request)
-        if check.process_view(request._request, _no_response, (), {}) is not None:
-            raise CsrfFailed
+        check_csrf(request._request)
 
 
 class ApiTokenAuthentication(BaseAuthentication):
@@ -85,6 +82,14 @@ def needs_scope(scope: str) -> type[BasePermission]:
             return True
 
     return NeedsScope
+
+
+def check_csrf(request: HttpRequest) -> None:
+    """Django's own check. Raises CsrfFailed."""
+    check = CSRFCheck(_no_response)
+    check.process_request(request)
+    if check.process_view(request, _no_response, (), {}) is not None:
+        raise CsrfFailed
 
 
 def _no_response(request: HttpRequest) -> HttpResponse:

@@ -12,11 +12,11 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse
-from rest_framework.authentication import CSRFCheck
+from django.http import HttpRequest
 
 from accounts.authentication import bearer_token
-from accounts.errors import CsrfFailed, TokenLacksScope
+from accounts.authentication import check_csrf as enforce_csrf
+from accounts.errors import TokenLacksScope
 from accounts.firebase import verify_id_token
 from accounts.models import ApiToken
 from accounts.services import user_for_identity
@@ -103,16 +103,7 @@ def check_csrf(scope: Scope) -> None:
 
     Reading needs no token, as everywhere in Django.
     """
-    request = ASGIRequest(dict(scope), io.BytesIO())
-    check = CSRFCheck(_no_response)
-    check.process_request(request)
-    if check.process_view(request, _no_response, (), {}) is not None:
-        raise CsrfFailed
-
-
-def _no_response(request: HttpRequest) -> HttpResponse:
-    """What Django's check wants to wrap; it is never called."""
-    raise NotImplementedError
+    enforce_csrf(ASGIRequest(dict(scope), io.BytesIO()))
 
 
 def _session_key(headers: Headers) -> str | None:
