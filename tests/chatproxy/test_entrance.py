@@ -243,7 +243,7 @@ def test_a_withdrawn_model_is_refused_once_plans_have_changed(server):
 
     def is_refused() -> bool:
         reply = server.chat()
-        return reply.status_code != 200 and reply.json()["error"]["code"] == "model_disabled"
+        return reply.status_code != 200 and bool(reply.json()["error"]["code"] == "model_disabled")
 
     assert eventually(is_refused, seconds=2)
 
