@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Page
+
+from tests.e2e.browser import do_without
 
 VERSION = "4.10.3"
 SERIOUS = {"serious", "critical"}
@@ -17,7 +18,7 @@ def source(folder: Path) -> str:
     if not script.exists():
         npm = shutil.which("npm")
         if npm is None:
-            pytest.skip("The accessibility checks need npm, once, to fetch axe-core.")
+            do_without("The accessibility checks need npm, once, to fetch axe-core.")
         folder.mkdir(parents=True, exist_ok=True)
         quietly = ("--no-audit", "--no-fund", "--silent")
         command = [npm, "install", "--prefix", str(folder), *quietly, f"axe-core@{VERSION}"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
-from tests.e2e.browser import HOW_TO_GET_ONE, chromium, executable
+from tests.e2e.browser import HOW_TO_GET_ONE, chromium, do_without, executable
 from tests.e2e.product import Product, fresh_copy, running_copy
 
 PATIENCE_MS = 20_000
@@ -17,7 +17,7 @@ PATIENCE_MS = 20_000
 @pytest.fixture(scope="session")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     if executable() is None:
-        pytest.skip(HOW_TO_GET_ONE)
+        do_without(HOW_TO_GET_ONE)
     if (copy := running_copy()) is not None:
         yield copy
         return
