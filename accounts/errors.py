@@ -57,6 +57,11 @@ class StaffSignInElsewhere(PermissionDenied):
     message = "Staff sign in at /admin/."
 
 
+class SecondFactorRequired(PermissionDenied):
+    code = "second_factor_required"
+    message = "Staff's rights need a session that has passed the second factor: sign in at /admin/."
+
+
 class TokenLacksScope(PermissionDenied):
     code = "token_lacks_scope"
     message = "This API token was not made for that."

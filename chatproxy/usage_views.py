@@ -23,6 +23,7 @@ from accounts.authentication import (
 )
 from accounts.callers import caller
 from accounts.models import ApiToken, User
+from accounts.staff import is_staff_with
 from chatproxy.models import ChatRequest
 from chatproxy.selectors import GROUPS, Totals, find_request, usage_by, usage_in_period
 from plans.selectors import current_entitlement
@@ -89,7 +90,7 @@ class UserUsageView(_ForUsage):
     @extend_schema(operation_id="usage_of_user", parameters=USAGE_QUERY, responses=USAGE_ANSWER)
     def get(self, request: Request, user_id: int) -> Response:
         me = caller(request)
-        if me.pk != user_id and not me.has_perm("chatproxy.view_chatrequest"):
+        if me.pk != user_id and not is_staff_with(request, "chatproxy.view_chatrequest"):
             raise NotFound
         user = User.objects.filter(pk=user_id).first()
         if user is None:

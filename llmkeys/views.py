@@ -4,12 +4,12 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
-from rest_framework.permissions import IsAdminUser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import User
+from accounts.staff import require_staff
 from llmkeys import limits, rotation, services
 from llmkeys.models import VirtualKey
 from llmkeys.selectors import own_keys, shown_state
@@ -103,17 +103,21 @@ class StaffAnswer(serializers.Serializer[Any]):
 
 
 class StaffKeysView(APIView):
-    """Everything support does about somebody's keys. Each act is on the audit trail."""
+    """Everything support does about somebody's keys. Each act is on the audit trail.
 
-    permission_classes = [IsAdminUser]
+    To see takes the permission to view virtual keys, to act the one to change them.
+    """
 
     @extend_schema(
         request=StaffActRequest, responses=StaffAnswer, summary="Act on a user's keys (staff)"
     )
     def post(self, request: Request) -> Response:
+        require_staff(request, "llmkeys.view_virtualkey")
         asked = StaffActRequest(data=request.data)
         asked.is_valid(raise_exception=True)
         args = asked.validated_data
+        if args["action"] != "show":
+            require_staff(request, "llmkeys.change_virtualkey")
         user = find_user(args["user"])
         act(user=user, cause=Cause.staff(_caller(request).pk, "api"), **args_of(args))
         keys = list(VirtualKey.objects.filter(user=user).order_by("-pk")[:20])

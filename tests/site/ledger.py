@@ -7,12 +7,13 @@ from typing import Any
 from django.utils import timezone
 
 from accounts.models import User
+from chatproxy.exchange import new_exchange
 from chatproxy.models import ChatRequest
 
 
 def chat_request(user: User, *, cost: str | None = "0.01", **columns: Any) -> ChatRequest:
     values: dict[str, Any] = {
-        "id": uuid.uuid4(),
+        "id": uuid.UUID(new_exchange("chat").id),
         "started_at": timezone.now(),
         "user": user,
         "plan_code": "free",
