@@ -7,6 +7,6 @@ class TesslateConfig(AppConfig):
     name = "tesslate"
 
     def ready(self) -> None:
-        from tesslate import checks
+        from tesslate import checks, exporter  # noqa: F401 - the latter listens to Celery's signals
 
         checks.register_all()

@@ -7,9 +7,9 @@ from contextvars import Token
 from typing import Any
 
 from celery import Celery, Task
-from celery.signals import task_postrun, task_prerun
+from celery.signals import before_task_publish, task_postrun, task_prerun
 
-from tesslate.lib.logcontext import bind, unbind
+from tesslate.lib.logcontext import bind, current_fields, unbind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tesslate.settings")
 
@@ -17,12 +17,22 @@ app = Celery("tesslate")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
+# What a task's log lines take over from where the task was sent: ids, never anything else.
+CARRIED = ("request_id", "event_id")
+HEADER = "log_fields"
 _bound: dict[str, Token[Mapping[str, str]]] = {}
+
+
+@before_task_publish.connect
+def carry_ids(headers: dict[str, Any], **kwargs: Any) -> None:
+    fields = current_fields()
+    headers[HEADER] = {name: fields[name] for name in CARRIED if name in fields}
 
 
 @task_prerun.connect
 def name_the_task_in_logs(task_id: str, task: Task[Any, Any], **kwargs: Any) -> None:
-    _bound[task_id] = bind(task_id=task_id, task=task.name)
+    carried = task.request.get(HEADER) or {}
+    _bound[task_id] = bind(**carried, task_id=task_id, task=task.name)
 
 
 @task_postrun.connect

@@ -25,7 +25,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.firebase import verifier
 from tesslate.backlogs import Backlog, inbox_backlog, key_backlog
-from tesslate.heartbeat import SCHEDULE, STALE_SECONDS, WORKER, silent_seconds
+from tesslate.heartbeat import QUEUES, SCHEDULE, STALE_SECONDS, silent_seconds, worker_key
 from tesslate.lib.lifecycle import is_draining
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def _redis() -> dict[str, Any]:
         settings.REDIS_URL, socket_connect_timeout=CHECK_SECONDS, socket_timeout=CHECK_SECONDS
     ) as client:
         client.ping()
-        waiting = {queue: client.llen(queue) for queue in ("default", "keys", "bulk")}
+        waiting = {queue: client.llen(queue) for queue in QUEUES}
     return {"queues": waiting}
 
 
@@ -105,14 +105,23 @@ def _firebase() -> dict[str, Any]:
     return {"certificates_age_seconds": None if age is None else round(age)}
 
 
-def _sign_of_life(name: str) -> Check:
-    def check() -> dict[str, Any]:
-        silent = silent_seconds(name)
-        if silent is None or silent > STALE_SECONDS:
-            raise Degraded(silent_seconds=None if silent is None else round(silent))
-        return {"silent_seconds": round(silent)}
+def _workers() -> dict[str, Any]:
+    """Does every queue have a worker that takes tasks from it?"""
+    silent = {queue: _rounded(silent_seconds(worker_key(queue))) for queue in QUEUES}
+    if any(seconds is None or seconds > STALE_SECONDS for seconds in silent.values()):
+        raise Degraded(silent_seconds=silent)
+    return {"silent_seconds": silent}
 
-    return check
+
+def _beat() -> dict[str, Any]:
+    silent = _rounded(silent_seconds(SCHEDULE))
+    if silent is None or silent > STALE_SECONDS:
+        raise Degraded(silent_seconds=silent)
+    return {"silent_seconds": silent}
+
+
+def _rounded(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds)
 
 
 def _backlog(count: Callable[[], Backlog]) -> Check:
@@ -139,8 +148,8 @@ CHECKS: dict[str, Check] = {
     "litellm": _litellm,
     "stripe": _stripe,
     "firebase": _firebase,
-    "worker": _sign_of_life(WORKER),
-    "beat": _sign_of_life(SCHEDULE),
+    "worker": _workers,
+    "beat": _beat,
     "inbox": _backlog(inbox_backlog),
     "key_sync": _backlog(key_backlog),
 }

@@ -5,21 +5,16 @@ added up through PROMETHEUS_MULTIPROC_DIR. What the database knows (backlogs, pl
 at scrape time and so is the same whichever process is asked.
 """
 
-import hmac
-import ipaddress
 import logging
-import os
 from collections.abc import Iterable
 
-from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, connection
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from accounts.models import User
@@ -28,6 +23,7 @@ from llmkeys.models import GatewayState
 from plans.models import BillingProblem, CurrentEntitlement
 from tesslate import health
 from tesslate.backlogs import inbox_backlog, key_backlog
+from tesslate.exposition import may_read, process_figures
 
 logger = logging.getLogger(__name__)
 
@@ -129,9 +125,9 @@ class Neighbours(Collector):
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    if not _may_read(request):
+    if not may_read(request.headers, request.META.get("REMOTE_ADDR", "")):
         raise PermissionDenied
-    text = generate_latest(_process_figures()) + generate_latest(_registry(Neighbours()))
+    text = generate_latest(process_figures()) + generate_latest(_registry(Neighbours()))
     try:
         text += generate_latest(_registry(DatabaseFigures()))
     except DatabaseError as error:
@@ -140,32 +136,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(text, content_type=CONTENT_TYPE_LATEST)
 
 
-def _process_figures() -> CollectorRegistry:
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        return REGISTRY
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return registry
-
-
 def _registry(collector: Collector) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(collector)
     return registry
-
-
-def _may_read(request: HttpRequest) -> bool:
-    """With METRICS_TOKEN set its bearer, otherwise whoever calls directly from a private network.
-
-    A request that came through a proxy is from anywhere, even though the proxy is not.
-    """
-    if settings.METRICS_TOKEN:
-        given = request.headers.get("Authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {settings.METRICS_TOKEN}".encode())
-    if "X-Forwarded-For" in request.headers or "Forwarded" in request.headers:
-        return False
-    try:
-        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
-    except ValueError:
-        return False
-    return address.is_private or address.is_loopback

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import django_stubs_ext
 
-from tesslate.lib.env import BadSetting, Environment, fernet_key_problem
+from tesslate.lib.env import BadSetting, Environment, fernet_key_problem, listen_problem
 from tesslate.schedule import BEAT_SCHEDULE, TASK_ROUTES
 from tesslate.staffroom.navigation import unfold_settings
 
@@ -79,6 +79,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = BEAT_SCHEDULE
+CELERY_BEAT_SCHEDULER = "tesslate.scheduler:Scheduler"
 CELERY_TASK_ROUTES = TASK_ROUTES
 
 # Encryption at rest: the first key encrypts, all of them decrypt.
@@ -357,6 +358,11 @@ CHAT_SPILL_DIR = env.text(
 # Operations
 
 METRICS_TOKEN = env.text("METRICS_TOKEN", default="")
+# Where worker and beat tell their figures and that they live; the web process has routes for it.
+METRICS_LISTEN = env.text("METRICS_LISTEN", default="", check=listen_problem)
+if _shared_figures := env.text("PROMETHEUS_MULTIPROC_DIR", default=""):
+    # Before any app defines a counter: prometheus_client does not make the folder itself.
+    Path(_shared_figures).mkdir(parents=True, exist_ok=True)
 LOG_LEVEL = env.text("LOG_LEVEL", default="INFO").upper()
 LOG_FORMAT = env.text("LOG_FORMAT", default="text" if DEBUG else "json").lower()
 if LOG_FORMAT not in {"text", "json"}:

@@ -130,3 +130,10 @@ def fernet_key_problem(value: str) -> str | None:
     except ValueError:
         return "holds a value that is not a Fernet key (32 bytes, url-safe base64)"
     return None
+
+
+def listen_problem(value: str) -> str | None:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        return "is not an address to listen on, such as 0.0.0.0:9100"
+    return None

@@ -71,6 +71,7 @@ def neighbour(settings) -> Iterator[Neighbour]:
 @pytest.fixture
 def all_well(neighbour: Neighbour, firebase: FirebaseProject, empty_cache) -> Neighbour:
     heartbeat.beat()
+    heartbeat.consume(heartbeat.QUEUES)
     heartbeat.pulse()
     return neighbour
 
@@ -159,11 +160,21 @@ class TestHealth:
         assert finding("beat").details == {"silent_seconds": 120}
 
     def test_worker_never_seen_is_degraded(self, all_well):
-        cache.delete(heartbeat.WORKER)
+        cache.delete_many(heartbeat.worker_key(queue) for queue in heartbeat.QUEUES)
 
         found = finding("worker")
 
-        assert (found.state, found.details) == ("degraded", {"silent_seconds": None})
+        assert found.state == "degraded"
+        assert found.details == {"silent_seconds": dict.fromkeys(heartbeat.QUEUES)}
+
+    def test_one_queue_without_a_worker_is_degraded(self, all_well):
+        cache.set(heartbeat.worker_key("keys"), time.time() - 120)
+
+        found = finding("worker")
+
+        assert found.state == "degraded"
+        assert found.details["silent_seconds"]["keys"] == 120
+        assert found.details["silent_seconds"]["default"] < 60
 
     def test_old_unprocessed_event_is_degraded(self, all_well):
         make_event("evt_1", received_at=timezone.now() - timedelta(minutes=5))

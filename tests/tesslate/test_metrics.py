@@ -1,5 +1,9 @@
 """/metrics tells Prometheus, and nobody else."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from django.db import OperationalError
 from django.test import Client
@@ -126,20 +130,19 @@ def test_with_a_token_only_its_bearer_may_read(client: Client, settings):
     assert response.status_code == 200
 
 
-def test_several_processes_are_added_up(tmp_path):
+def test_several_processes_are_added_up_and_the_dead_say_nothing_of_the_present(tmp_path):
     """prometheus_client decides at import, so this needs processes of its own."""
-    import os
-    import subprocess
-    import sys
-
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    count = "from prometheus_client import Counter; Counter('tesslate_x', 'X').inc(2)"
+    count = (
+        "from prometheus_client import Counter, Gauge; Counter('tesslate_x', 'X').inc(2)\n"
+        "Gauge('tesslate_y', 'Y', multiprocess_mode='livesum').set(5)"
+    )
     for _ in range(2):
         subprocess.run([sys.executable, "-c", count], env=environment, check=True)
     read = (
         "import django; django.setup()\n"
-        "from tesslate.metrics import _process_figures, generate_latest\n"
-        "print(generate_latest(_process_figures()).decode())"
+        "from tesslate.metrics import process_figures, generate_latest\n"
+        "print(generate_latest(process_figures()).decode())"
     )
     done = subprocess.run(
         [sys.executable, "-c", read],
@@ -149,3 +152,4 @@ def test_several_processes_are_added_up(tmp_path):
         text=True,
     )
     assert "tesslate_x_total 4.0" in done.stdout
+    assert "tesslate_y" not in done.stdout
