@@ -158,6 +158,7 @@ class Ledger:
         except Exception:
             logger.exception("The ledger stumbled")
         metrics.LEDGER_QUEUE.set(len(self))
+        metrics.USERS_OVER_LIMITS.set(metrics.offenders.count())
         with self._flushed:
             self._flushed.notify_all()
 

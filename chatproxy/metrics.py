@@ -6,6 +6,8 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from chatproxy.offenders import Offenders
+
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 FIRST_BYTE_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -36,6 +38,11 @@ RETRIES = Counter("tesslate_chat_retries", "Attempts at the gateway beyond the f
 PROMPT_FAULTS = Counter(
     "tesslate_chat_prompt_faults", "Requests sent without prompts: they failed."
 )
+USERS_OVER_LIMITS = Gauge(
+    "tesslate_chat_users_over_limits",
+    "Users who were refused 30 times within 5 minutes; the log names them.",
+    multiprocess_mode="livesum",
+)
 ACTIVE = Gauge("tesslate_chat_active_streams", "Requests under way.", multiprocess_mode="livesum")
 LEDGER_QUEUE = Gauge(
     "tesslate_chat_ledger_queue", "Records not yet written.", multiprocess_mode="livesum"
@@ -46,6 +53,8 @@ LEDGER_SPILLED = Counter(
 LEDGER_REJECTED = Counter(
     "tesslate_chat_ledger_rejected", "Records that the database will never take."
 )
+
+offenders = Offenders()
 
 
 @lru_cache(maxsize=1024)
@@ -77,6 +86,7 @@ def count(record: dict[str, Any]) -> None:
     duration.observe(record["duration_ms"] / 1000)
     if record["error_code"]:
         ERRORS.labels(model, record["error_code"]).inc()
+        offenders.note(record["user_id"], record["error_code"])
     if record["ttfb_ms"] is not None:
         first_byte.observe(record["ttfb_ms"] / 1000)
     if record["prompt_tokens"] or record["completion_tokens"]:

@@ -14,6 +14,11 @@ SYNC_LAG = Histogram(
     "From the change that concerns a key to the gateway holding it.",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 7200),
 )
+ACCESS_LAG = Histogram(
+    "tesslate_access_lag_seconds",
+    "From the arrival of Stripe's event to the gateway holding the key that it changed.",
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 7200, 86400),
+)
 ENFORCEMENT_LAG = Histogram(
     "tesslate_key_enforcement_lag_seconds",
     "From withdrawing access at the gateway to a probe that finds it gone.",

@@ -2,6 +2,7 @@
 after its lease has passed to another is dropped, and the key is looked at once more."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,9 +17,10 @@ from llmkeys.bulk import update_each
 from llmkeys.leases import LONGEST_WAIT, Claim
 from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
 from llmkeys.marking import behind, mark_keys
-from llmkeys.metrics import SYNC_LAG, SYNCS
+from llmkeys.metrics import ACCESS_LAG, SYNC_LAG, SYNCS
 from llmkeys.models import KeyEvent, PlanAtGateway, VirtualKey
 from llmkeys.spec import last_used
+from plans.models import StripeEvent
 from tesslate.lib import changes
 from tesslate.lib.cause import Cause
 
@@ -29,6 +31,8 @@ PARK_UNAVAILABLE = 12
 # Between probes while the gateway does not obey yet, and when to raise the alarm.
 PROBE_EVERY = timedelta(seconds=1)
 OBEY_WITHIN = timedelta(seconds=90)
+# An event that arrived longer ago was replayed.
+OLD = timedelta(days=3)
 
 
 _LEASE_OVER: dict[str, Any] = {"lease_token": "", "lease_until": None}
@@ -78,6 +82,7 @@ def record(claim: Claim, results: Iterable[KeyResult]) -> None:
 
 
 def _count(results: Iterable[KeyResult], rows: Mapping[int, VirtualKey], now: datetime) -> None:
+    caused_by: list[str] = []
     for result in results:
         row = rows.get(result.work.key_id)
         if row is None or isinstance(result.error, Postponed):
@@ -85,6 +90,20 @@ def _count(results: Iterable[KeyResult], rows: Mapping[int, VirtualKey], now: da
         SYNCS.labels("done" if result.error is None else type(result.error).__name__).inc()
         if result.error is None and row.dirty_since is not None:
             SYNC_LAG.observe((now - row.dirty_since).total_seconds())
+            caused_by.append(row.cause_reference if row.cause_kind == "stripe" else "")
+    _count_access_lag(Counter(filter(None, caused_by)), now)
+
+
+def _count_access_lag(keys_by_event: Mapping[str, int], now: datetime) -> None:
+    """How long customers waited for what they paid; what staff replayed much later is no wait."""
+    if not keys_by_event:
+        return
+    arrived = StripeEvent.objects.filter(
+        event_id__in=keys_by_event.keys(), received_at__gt=now - OLD
+    )
+    for event_id, received_at in arrived.values_list("event_id", "received_at"):
+        for _ in range(keys_by_event[event_id]):
+            ACCESS_LAG.observe((now - received_at).total_seconds())
 
 
 def record_postponed(claim: Claim, postponed: Mapping[int, Postponed]) -> None:

@@ -1,5 +1,6 @@
 """What litellm.config.yaml serves, as far as plans have to agree with it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,37 @@ class CannotRead(Exception):
 
 def model_names(path: Path) -> set[str]:
     """The public model names, without those that only stand in as fallbacks for others."""
+    config = _read(path)
+    return {name for name, _ in _models(config)} - _only_fallbacks(config)
+
+
+def model_providers(path: Path) -> dict[str, str]:
+    """Public model name → the provider that serves it first, as LiteLLM calls it (``groq``)."""
+    providers: dict[str, str] = {}
+    for name, served in _models(_read(path)):
+        provider, slash, _ = served.partition("/")
+        providers.setdefault(name, provider if slash else "openai")
+    return providers
+
+
+def _models(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for model in config["model_list"]:
+        if isinstance(model, dict):
+            parameters = model.get("litellm_params")
+            served = parameters.get("model") if isinstance(parameters, dict) else ""
+            yield str(model.get("model_name")), str(served)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text())
     except OSError:
         raise CannotRead(f"LITELLM_CONFIG_PATH: {path} cannot be read.") from None
     except yaml.YAMLError:
         raise CannotRead(f"LITELLM_CONFIG_PATH: {path} is not YAML.") from None
-    models = config.get("model_list") if isinstance(config, dict) else None
-    if not isinstance(models, list):
+    if not isinstance(config, dict) or not isinstance(config.get("model_list"), list):
         raise CannotRead(f"LITELLM_CONFIG_PATH: {path} has no model_list.")
-    names = {str(model.get("model_name")) for model in models if isinstance(model, dict)}
-    return names - _only_fallbacks(config)
+    return config
 
 
 def _only_fallbacks(config: dict[str, Any]) -> set[str]:

@@ -60,6 +60,7 @@ class Run:
 
     def _start(self) -> None:
         stack, supervisor = self.stack, self.supervisor
+        stack.forget_figures()
         supervisor.start(*stack.engines())
         stack.postgres.ensure_database(DATABASE)
         self.folder.write_environment(stack.settings())

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable
@@ -247,12 +248,20 @@ class Stack:
         return program(
             name,
             [sys.executable, *arguments],
-            environment=base_environment() | self.settings(),
+            environment=base_environment() | self.settings() | self._shared_figures(),
             folder=ROOT,
             is_ready=is_ready,
             stop_phase=phase,
             stop_within=STOP_WITHIN[phase],
         )
+
+    def _shared_figures(self) -> dict[str, str]:
+        """Web, workers and beat leave their figures for each other: /metrics tells of all."""
+        return {"PROMETHEUS_MULTIPROC_DIR": str(self.folder.path / "figures")}
+
+    def forget_figures(self) -> None:
+        """Those of an earlier run are of processes that are gone."""
+        shutil.rmtree(self.folder.path / "figures", ignore_errors=True)
 
     def _all_take_tasks(self) -> bool:
         """Each worker waits for tasks in one blocking pop."""

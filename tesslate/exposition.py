@@ -1,8 +1,8 @@
 """What this process counted, or all processes that share PROMETHEUS_MULTIPROC_DIR; and who may see.
 
-prometheus_client chooses at import: with the variable set, every process writes its figures to files
-of its own in that folder, and whoever is asked adds them up. The folder belongs to processes that
-see each other's ids: one container, or one machine.
+prometheus_client chooses at import: with the variable set, every process writes its figures to
+files of its own in that folder, and whoever is asked adds them up. The folder belongs to processes
+that see each other's ids: one container, or one machine.
 """
 
 import hmac

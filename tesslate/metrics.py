@@ -7,7 +7,10 @@ at scrape time and so is the same whichever process is asked.
 
 import logging
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, connection
 from django.db.models import Count
@@ -20,10 +23,12 @@ from prometheus_client.registry import Collector
 from accounts.models import User
 from llmkeys.metrics import figures as key_figures
 from llmkeys.models import GatewayState
-from plans.models import BillingProblem, CurrentEntitlement
+from plans.gateway_config import CannotRead, model_providers
+from plans.models import BillingProblem, CurrentEntitlement, GatewayModel
 from tesslate import health
 from tesslate.backlogs import inbox_backlog, key_backlog
 from tesslate.exposition import may_read, process_figures
+from tesslate.figures import slow_figures
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +49,9 @@ class DatabaseFigures(Collector):
         )
         yield from key_figures()
         yield self._problems()
+        yield self._models()
         yield from self._connections()
+        yield from slow_figures()
         yield GaugeMetricFamily(
             "tesslate_gateway_breaker_open",
             "1 while workers leave the gateway alone because it fails.",
@@ -91,6 +98,18 @@ class DatabaseFigures(Collector):
             gauge.add_metric([kind], problems)
         return gauge
 
+    def _models(self) -> Metric:
+        """To be joined with figures by model, which do not know the provider."""
+        gauge = GaugeMetricFamily(
+            "tesslate_model_info",
+            "1 for each model, with its provider.",
+            labels=["model", "provider"],
+        )
+        providers = _providers()
+        for name in GatewayModel.objects.values_list("name", flat=True):
+            gauge.add_metric([name, providers.get(name, "unknown")], 1)
+        return gauge
+
     def _connections(self) -> Iterable[Metric]:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -118,9 +137,25 @@ class Neighbours(Collector):
             "1 while /health finds the neighbour well, 0.5 while degraded.",
             labels=["neighbour"],
         )
+        depth = GaugeMetricFamily(
+            "tesslate_queue_depth", "Messages that wait for a worker.", labels=["queue"]
+        )
         for name, finding in health.reporter.report().items():
             gauge.add_metric([name], {"ok": 1.0, "degraded": 0.5}.get(finding.state, 0.0))
+            for queue, waiting in finding.details.get("queues", {}).items():
+                depth.add_metric([queue], waiting)
         yield gauge
+        yield depth
+
+
+@cache
+def _providers() -> dict[str, str]:
+    """The gateway's file comes with the release: read once."""
+    try:
+        return model_providers(Path(settings.LITELLM_CONFIG_PATH))
+    except CannotRead as problem:
+        logger.warning("Metrics go without providers: %s", problem)
+        return {}
 
 
 @require_safe

@@ -1,11 +1,16 @@
 """The reconciler: whatever fails, the gateway ends up saying what the plan says."""
 
+from datetime import datetime, timedelta
+
 import pytest
+from django.utils import timezone
 
 from accounts.models import User
 from llmkeys import gateway
+from llmkeys.metrics import ACCESS_LAG
 from llmkeys.models import KeyEvent, VirtualKey
-from plans.models import Plan
+from plans.models import Plan, StripeEvent
+from tesslate.lib.cause import Cause
 from tesslate.lib.crypto import decrypt
 from tests.llmkeys.conftest import entitle, only_key, sync
 from tests.llmkeys.standin import StandIn
@@ -49,3 +54,44 @@ def test_a_plan_change_moves_the_same_key(
     assert len(standin.writes("/key/")) == 1
     assert standin.key(key).max_budget == 50
     assert KeyEvent.objects.filter(key=key, action="updated").exists()
+
+
+def waits() -> tuple[float, float]:
+    """How many customers waited for the gateway after an event of Stripe's, and seconds in all."""
+    samples = {sample.name: sample.value for sample in next(iter(ACCESS_LAG.collect())).samples}
+    return samples["tesslate_access_lag_seconds_count"], samples["tesslate_access_lag_seconds_sum"]
+
+
+def test_wait_from_stripes_event_to_the_gateway_is_measured(
+    key: VirtualKey, user: User, pro: Plan
+) -> None:
+    now = timezone.now()
+    stripe_event("evt_1", received_at=now - timedelta(seconds=40))
+    count, seconds = waits()
+
+    entitle(user, pro, cause=Cause.stripe("evt_1"))
+    sync()
+
+    assert waits()[0] == count + 1
+    assert waits()[1] == pytest.approx(seconds + 40, abs=10)
+
+
+def test_replay_of_an_old_event_is_no_wait(key: VirtualKey, user: User, pro: Plan) -> None:
+    stripe_event("evt_old", received_at=timezone.now() - timedelta(days=30))
+    count, _ = waits()
+
+    entitle(user, pro, cause=Cause.stripe("evt_old"))
+    sync()
+
+    assert waits()[0] == count
+
+
+def stripe_event(event_id: str, *, received_at: datetime) -> None:
+    StripeEvent.objects.create(
+        event_id=event_id,
+        type="invoice.paid",
+        livemode=False,
+        created_at=received_at,
+        received_at=received_at,
+        payload={},
+    )

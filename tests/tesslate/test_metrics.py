@@ -3,17 +3,23 @@
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
+from django.core.cache import cache
 from django.db import OperationalError
 from django.test import Client
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
+from redis.exceptions import ConnectionError as CacheDown
 
 from accounts.models import User
-from plans.models import BillingProblem
+from llmkeys.models import VirtualKey
+from plans.models import BillingProblem, CurrentEntitlement, Plan
 from plans.selectors import current_entitlement
 from tesslate import health, metrics
 from tesslate.health import Reporter
+from tests.factories import GatewayModelFactory, UserFactory
 from tests.tesslate.test_health import make_event
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("free_plan")]
@@ -87,6 +93,78 @@ def test_users_are_counted_by_plan_and_source(client: Client, user: User, strang
     current_entitlement(stranger)
 
     assert figures(client)["tesslate_users,plan=free,source=default"] == 2
+
+
+def test_models_are_told_with_their_provider(client: Client):
+    GatewayModelFactory.create(name="basic-chat", provider="Our own brand")
+    GatewayModelFactory.create(name="not-in-the-file")
+
+    told = figures(client)
+
+    assert told["tesslate_model_info,model=basic-chat,provider=meta_llama"] == 1
+    assert told["tesslate_model_info,model=not-in-the-file,provider=unknown"] == 1
+
+
+def test_messages_that_wait_are_counted_by_queue(client: Client, monkeypatch):
+    def answer() -> dict[str, dict[str, int]]:
+        return {"queues": {"keys": 3}}
+
+    monkeypatch.setattr(health, "reporter", Reporter({"redis": answer}))
+
+    assert figures(client)["tesslate_queue_depth,queue=keys"] == 3
+
+
+@pytest.mark.usefixtures("empty_cache")
+class TestSpend:
+    def test_spend_is_told_by_who_pays_for_it(self, client: Client, free_plan):
+        for source, grace, dollars in [
+            ("subscription", None, "3.50"),
+            ("organization", None, "1.50"),
+            ("subscription", timezone.now(), "4"),
+            ("grant", None, "2"),
+            ("default", None, "0.25"),
+        ]:
+            spender(free_plan, source=source, grace=grace, dollars=dollars)
+
+        told = figures(client)
+
+        assert told["tesslate_spend_dollars,paid_by=customer"] == 5
+        assert told["tesslate_spend_dollars,paid_by=overdue"] == 4
+        assert told["tesslate_spend_dollars,paid_by=grant"] == 2
+        assert told["tesslate_spend_dollars,paid_by=free_plan"] == 0.25
+
+    def test_spend_is_counted_once_a_minute(self, client: Client, free_plan):
+        first = figures(client)["tesslate_spend_dollars,paid_by=grant"]
+        spender(free_plan, source="grant", grace=None, dollars="2")
+
+        assert figures(client)["tesslate_spend_dollars,paid_by=grant"] == first == 0
+
+    def test_cache_that_is_down_hides_nothing_else(self, client: Client, monkeypatch):
+        def fail(*args: object) -> None:
+            raise CacheDown
+
+        monkeypatch.setattr(cache, "get_or_set", fail)
+
+        told = figures(client)
+
+        assert not [name for name in told if name.startswith("tesslate_spend")]
+        assert "tesslate_database_connections" in told
+
+
+def spender(plan: Plan, *, source: str, grace: datetime | None, dollars: str) -> None:
+    user = UserFactory.create()
+    CurrentEntitlement.objects.create(
+        user=user,
+        plan=plan,
+        source=source,
+        grace_ends_at=grace,
+        period_start=timezone.now(),
+        period_end=timezone.now(),
+        decided_at=timezone.now(),
+    )
+    VirtualKey.objects.create(
+        user=user, alias=f"a-{user.pk}", key_hash=f"h-{user.pk}", last_four="0000", spend=dollars
+    )
 
 
 def test_counters_of_the_apps_are_there(client: Client):
