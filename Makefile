@@ -10,6 +10,7 @@ DATA_DIR ?= .local
 JOBS ?= auto
 
 BIN := .venv/bin
+NODE_CLIENTS := .tools/node_clients/.synced
 UV := .tools/.uv-$(UV_VERSION)
 ENVIRONMENT := .venv/.synced
 
@@ -37,8 +38,9 @@ test: $(ENVIRONMENT) ## all tests, with a throw-away PostgreSQL and Valkey (ARGS
 e2e: $(ENVIRONMENT) ## the product in a real browser
 	@$(BIN)/python -m pytest -n 0 -m browser $(ARGS)
 
-contract: $(ENVIRONMENT) ## stand-ins held against their contracts, with the real LiteLLM where it can be had
-	@$(BIN)/python -m sandbox.real_litellm $(BIN)/python -m pytest -n 0 -m contract $(or $(ARGS),tests/contract)
+contract: $(ENVIRONMENT) $(NODE_CLIENTS) ## stand-ins held against their contracts, with the real LiteLLM where it can be had
+	@$(BIN)/python -m sandbox.real_litellm $(BIN)/python -m pytest -n 0 -m contract \
+	  $(or $(ARGS),tests/contract tests/chatproxy/test_node_clients.py)
 
 gateway: $(ENVIRONMENT) ## a real LiteLLM on this machine, for `make run GATEWAY=…` or `make contract`
 	@exec $(BIN)/python -m sandbox.real_litellm
@@ -75,6 +77,12 @@ requirements: $(UV) ## compile requirements*.txt from pyproject.toml
 
 clean: ## remove the data of `make run` (DATA_DIR)
 	@$(find_python); "$$python" -m sandbox.datafolder clean "$(DATA_DIR)"
+
+# Clients that contract tests drive, of the versions and checksums in the lock file.
+$(NODE_CLIENTS): tests/chatproxy/node/package-lock.json
+	@mkdir -p $(@D); cp tests/chatproxy/node/package*.json $(@D)
+	@if npm ci --prefix $(@D) --silent --ignore-scripts --no-audit --no-fund; then touch $@; \
+	  else echo "OpenAI's client for Node cannot be fetched (npm): its tests are skipped" >&2; fi
 
 # PYTHON=… chooses; otherwise the first of the usual names that is new enough.
 define find_python

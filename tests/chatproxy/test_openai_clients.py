@@ -164,35 +164,3 @@ def test_curl_sees_chunks_and_the_end(server):
     ]
     out = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     assert out.endswith("data: [DONE]\n\n")
-
-
-# What a page does: fetch() and a reader over the body.
-READER = """
-const [url, token] = process.argv.slice(1);
-const response = await fetch(url + "/api/proxy/chat", {
-  method: "POST",
-  headers: {"Authorization": "Bearer " + token, "Content-Type": "application/json"},
-  body: JSON.stringify({messages: [{role: "user", content: "hi"}], selectedModelId: "basic-chat"}),
-});
-const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-let buffer = "", text = "";
-for (;;) {
-  const {value, done} = await reader.read();
-  if (done) break;
-  buffer += value;
-  const frames = buffer.split("\\n\\n");
-  buffer = frames.pop();
-  for (const frame of frames) {
-    const data = frame.split("\\n").find(line => line.startsWith("data: "))?.slice(6);
-    if (data && data !== "[DONE]") text += JSON.parse(data).choices[0]?.delta?.content ?? "";
-  }
-}
-console.log(text);
-"""
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_a_pages_fetch_reader_reads_it(server):
-    command = ["node", "--input-type=module", "-e", READER, server.url, server.token]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert ran.stdout.strip() == "one two three", ran.stderr
