@@ -152,12 +152,13 @@ class Runtime:
         if self.is_draining:
             raise ShuttingDown(retry_after=1)
         plan = admit(call, caller, catalogue)
-        running = self._running.get(caller.user_id, 0)
-        if running >= plan.max_parallel_requests:
-            raise too_many_streams(running, plan=plan, catalogue=catalogue)
         prompts = await self._render_prompts(exchange, call)
         payload = compose(call, plan, prompts)
         exchange.prompt_versions = prompts.version_ids
+        # From here to the count nothing waits, or many at once would pass as one.
+        running = self._running.get(caller.user_id, 0)
+        if running >= plan.max_parallel_requests:
+            raise too_many_streams(running, plan=plan, catalogue=catalogue)
         live = Live(
             exchange=exchange,
             caller=caller,

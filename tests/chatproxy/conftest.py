@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,13 +18,18 @@ from django.utils import timezone
 from accounts.models import User
 from chatproxy.models import ChatRequest
 from llmkeys import provisioning
+from llmkeys.models import VirtualKey
 from plans.models import CurrentEntitlement, GatewayModel, Plan
+from sandbox.litellm import Settings, build_app
 from sandbox.serving import served
 from tesslate.lib.cause import Cause
+from tesslate.lib.crypto import decrypt
 from tesslate.lib.lifecycle import end_drain
 from tests.chatproxy import gateway as scripted
 from tests.factories import GatewayModelFactory, PlanFactory, UserFactory
 
+PRODUCTION_CONFIG = Path(__file__).resolve().parents[2] / "litellm.config.yaml"
+MASTER_KEY = "sk-master-key-of-the-stand-in"
 HELLO = [{"role": "user", "content": "hi"}]
 
 
@@ -159,6 +166,40 @@ def server(start_server: Callable[[], Server], alice: User) -> Server:
     return start_server()
 
 
+@dataclass
+class StandIn:
+    """The product in front of LiteLLM's stand-in, which holds Alice's key, and its master."""
+
+    server: Server
+    master: httpx.Client
+    key_hash: str
+
+    def spend(self) -> Decimal:
+        info = self.master.get("/key/info", params={"key": self.key_hash}).json()["info"]
+        return Decimal(str(info["spend"]))
+
+
+@pytest.fixture
+def stand_in_settings() -> Settings:
+    return Settings(master_key=MASTER_KEY, config=PRODUCTION_CONFIG)
+
+
+@pytest.fixture
+def stand_in(alice, start_server, settings, stand_in_settings) -> Iterator[StandIn]:
+    """Its model is basic-chat."""
+    key = VirtualKey.objects.get(user=alice)
+    headers = {"authorization": f"Bearer {MASTER_KEY}"}
+    with (
+        served(build_app(stand_in_settings)) as url,
+        httpx.Client(base_url=url, headers=headers) as client,
+    ):
+        made = {"key": decrypt(key.secret), "models": ["basic-chat"], "key_type": "llm_api"}
+        assert client.post("/key/generate", json=made).status_code == 200
+        settings.LITELLM_URL = url
+        settings.LITELLM_MASTER_KEYS = [MASTER_KEY]
+        yield StandIn(start_server(), client, key.key_hash)
+
+
 def events(body: str) -> list[tuple[str, str]]:
     """(event, data) of every frame; comments are left out."""
     found = []
@@ -182,3 +223,19 @@ def text_of(body: str) -> str:
 
 def disable(model: str) -> None:
     GatewayModel.objects.filter(name=model).update(disabled_at=timezone.now())
+
+
+def eventually(check: Callable[[], Any], seconds: float = 5.0) -> Any:
+    """What ``check`` answers once that is true, or at the end."""
+    deadline = time.monotonic() + seconds
+    while not (value := check()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return value
+
+
+def until_answered(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    deadline = time.monotonic() + 5
+    while (response := ask()).status_code != 200:
+        assert time.monotonic() < deadline, response.text
+        time.sleep(0.02)
+    return response
