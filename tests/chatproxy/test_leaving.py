@@ -44,7 +44,8 @@ def test_P02_client_gone_mid_stream_cancels_upstream_within_100_ms(server, gatew
             server.client = client
             left_at = leave(server, read=200)
         assert gateway.last.done.wait(5)
-        return gateway.last.cancelled_at - left_at
+        seconds: float = gateway.last.cancelled_at - left_at
+        return seconds
 
     # Nothing on our side waits; a busy machine may, now and then.
     assert any(delay() < 0.1 for _ in range(5))
