@@ -35,7 +35,7 @@ State = StripeEvent.State
 
 LEASE = timedelta(seconds=120)
 # Failures of ours before an event is set aside; Stripe's own failures do not count.
-MAX_ATTEMPTS = 8
+MAX_FAILURES = 8
 LONGEST_DELAY = timedelta(minutes=10)
 
 
@@ -63,6 +63,8 @@ _STORE = """
         deliveries = plans_stripeevent.deliveries + 1,
         attempts = CASE WHEN plans_stripeevent.state IN ('dead', 'quarantined')
             THEN 0 ELSE plans_stripeevent.attempts END,
+        failures = CASE WHEN plans_stripeevent.state IN ('dead', 'quarantined')
+            THEN 0 ELSE plans_stripeevent.failures END,
         outcome = CASE WHEN plans_stripeevent.state IN ('dead', 'quarantined')
             THEN EXCLUDED.outcome ELSE plans_stripeevent.outcome END,
         state = CASE WHEN plans_stripeevent.state IN ('dead', 'quarantined')
@@ -139,8 +141,12 @@ def triage(event: dict[str, Any]) -> tuple[str, str]:
     return State.PENDING, ""
 
 
+# A claim that was never given back is a worker that died: perhaps of this very event.
 _CLAIM = """
-    UPDATE plans_stripeevent SET claimed_until = %(until)s, attempts = attempts + 1
+    UPDATE plans_stripeevent SET
+        claimed_until = %(until)s,
+        attempts = attempts + 1,
+        failures = failures + (claimed_until IS NOT NULL)::int
     WHERE id = (
         SELECT id FROM plans_stripeevent AS due
         WHERE state = 'pending' AND next_attempt_at <= %(now)s
@@ -170,6 +176,9 @@ def process_next_event(*, now: datetime | None = None) -> bool:
     event = claim_next_event(now)
     if event is None:
         return False
+    if event.failures >= MAX_FAILURES:
+        _set_aside(event, "Workers died while they had it.")
+        return True
     try:
         with transaction.atomic():
             verdict = handlers.handle(event, now=now)
@@ -214,15 +223,25 @@ def _delay_by_age(event: StripeEvent, now: datetime) -> timedelta:
 
 def _fail(event: StripeEvent, now: datetime, error: Exception) -> None:
     described = f"{type(error).__name__}: {error}"[:2000]
-    if event.attempts < MAX_ATTEMPTS:
-        _retry(event, now, min(timedelta(seconds=2**event.attempts), LONGEST_DELAY), described)
+    event.failures += 1
+    if event.failures >= MAX_FAILURES:
+        _set_aside(event, described)
         return
+    delay = min(timedelta(seconds=2**event.failures), LONGEST_DELAY)
+    StripeEvent.objects.filter(pk=event.pk).update(failures=event.failures)
+    _retry(event, now, delay, described)
+
+
+def _set_aside(event: StripeEvent, error: str) -> None:
+    """Staff see it, and replay it once the cause is mended."""
+    logger.error("event %s is set aside after %d failures", event.event_id, event.failures)
     StripeEvent.objects.filter(pk=event.pk).update(
         state=State.DEAD,
         outcome="dead",
+        failures=event.failures,
         processed_at=timezone.now(),
         claimed_until=None,
-        last_error=described,
+        last_error=error,
     )
     EVENTS.labels(event.type, State.DEAD).inc()
 
@@ -235,7 +254,11 @@ def replay(*, events: Iterable[StripeEvent], cause: Cause) -> int:
     ids = [event.pk for event in events]
     with transaction.atomic():
         count = StripeEvent.objects.filter(pk__in=ids).update(
-            state=State.PENDING, attempts=0, next_attempt_at=timezone.now(), claimed_until=None
+            state=State.PENDING,
+            attempts=0,
+            failures=0,
+            next_attempt_at=timezone.now(),
+            claimed_until=None,
         )
         record_act(action="events.replayed", cause=cause, after={"events": count})
     return count
@@ -248,7 +271,7 @@ def release_readable() -> int:
     ).only("pk", "api_version", "type")
     released = [event.pk for event in waiting if is_readable(event.api_version)]
     return StripeEvent.objects.filter(pk__in=released).update(
-        state=State.PENDING, outcome="", attempts=0, next_attempt_at=timezone.now()
+        state=State.PENDING, outcome="", attempts=0, failures=0, next_attempt_at=timezone.now()
     )
 
 

@@ -17,5 +17,9 @@ def reopen(*, outcome: str, stripe_customer_ids: Iterable[str]) -> int:
         outcome=outcome,
         stripe_customer_id__in=[value for value in stripe_customer_ids if value],
     ).update(
-        state=StripeEvent.State.PENDING, outcome="", attempts=0, next_attempt_at=timezone.now()
+        state=StripeEvent.State.PENDING,
+        outcome="",
+        attempts=0,
+        failures=0,
+        next_attempt_at=timezone.now(),
     )

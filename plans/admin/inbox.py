@@ -30,6 +30,7 @@ class StripeEventAdmin(ReadOnlyAdmin):
         "state",
         "outcome",
         "attempts",
+        "failures",
         "deliveries",
         "received_at",
         "processed_at",

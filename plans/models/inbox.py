@@ -36,7 +36,11 @@ class StripeEvent(models.Model):
     state = models.CharField(max_length=20, choices=State, default=State.PENDING)
     # What came of it, stable words: "subscription.updated", "ignored:type", "quarantined:version".
     outcome = models.CharField(max_length=100, blank=True)
+    # Every time a worker took it up, however that ended.
     attempts = models.PositiveSmallIntegerField(default=0)
+    # Of these, the ones that were our own fault: an error, or a worker that never came back.
+    # Stripe's bad days do not count.
+    failures = models.PositiveSmallIntegerField(default=0, db_default=0)
     next_attempt_at = models.DateTimeField(default=timezone.now)
     # A worker has it until then.
     claimed_until = models.DateTimeField(null=True, blank=True)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 import stripe
@@ -41,6 +42,10 @@ def plan_of(user: User) -> str:
 
 def later(**delta: float) -> Any:
     return timezone.now() + timedelta(**delta)
+
+
+def _explode(incoming: Any) -> Any:
+    raise KeyError("a bug")
 
 
 def changes() -> int:
@@ -224,7 +229,22 @@ def test_O13_stripe_down_for_hours_never_dead_letters(
         process_all(later(hours=hours))
     event = StripeEvent.objects.get()
     assert event.state == "pending"
-    assert event.attempts > inbox.MAX_ATTEMPTS
+    assert (event.attempts > inbox.MAX_FAILURES, event.failures) == (True, 0)
+
+
+def test_O13_an_outage_before_a_failure_of_ours_does_not_count_as_one(
+    deliver: Deliver, wire: Wire, user: User, customer: Customer
+) -> None:
+    wire.put(sub := stripe_subscription())
+    wire.fault = lambda method, path: (503, {"error": {"message": "no"}})
+    deliver(stripe_event("customer.subscription.created", sub))
+    for hours in range(1, 20):
+        process_all(later(hours=hours))
+    wire.fault = None
+    with mock.patch.dict(handlers.HANDLERS, {"customer.subscription.created": _explode}):
+        process_all(later(hours=21))
+    event = StripeEvent.objects.get()
+    assert (event.state, event.failures) == ("pending", 1)
 
 
 def test_O14_an_answer_from_before_the_event_is_asked_for_again(
@@ -262,16 +282,12 @@ def test_O15_a_poison_event_is_set_aside_and_hurts_nobody_else(
     deliver: Deliver, wire: Wire, user: User, customer: Customer, monkeypatch: Any
 ) -> None:
     wire.put(sub := stripe_subscription())
-
-    def explode(incoming: Any) -> Any:
-        raise KeyError("a bug")
-
-    monkeypatch.setitem(handlers.HANDLERS, "invoice.paid", explode)
+    monkeypatch.setitem(handlers.HANDLERS, "invoice.paid", _explode)
     deliver(stripe_event("invoice.paid", {"id": "in_1", "customer": "cus_1"}))
     for minutes in range(0, 400, 20):
         process_all(later(minutes=minutes))
     poison = StripeEvent.objects.get()
-    assert (poison.state, poison.attempts) == ("dead", inbox.MAX_ATTEMPTS)
+    assert (poison.state, poison.failures) == ("dead", inbox.MAX_FAILURES)
     assert "KeyError" in poison.last_error
     # A later event of the same subscription still brings it up to date.
     deliver(stripe_event("customer.subscription.updated", sub))
@@ -284,7 +300,7 @@ def test_O15_a_dead_letter_can_be_replayed_once_the_cause_is_mended(
 ) -> None:
     wire.put(sub := stripe_subscription())
     deliver(stripe_event("customer.subscription.updated", sub))
-    StripeEvent.objects.update(state="dead", attempts=inbox.MAX_ATTEMPTS)
+    StripeEvent.objects.update(state="dead", attempts=9, failures=inbox.MAX_FAILURES)
     replay(events=StripeEvent.objects.all(), cause=CAUSE)
     process_all()
     assert StripeEvent.objects.get().state == "processed"
@@ -347,6 +363,21 @@ def test_O19_a_worker_that_dies_loses_its_claim_in_time(
     assert not process_next_event(now=now)
     assert process_next_event(now=now + inbox.LEASE + timedelta(seconds=1))
     assert plan_of(user) == "plus"
+
+
+def test_O19_an_event_that_kills_every_worker_is_set_aside(
+    deliver: Deliver, wire: Wire, user: User, customer: Customer
+) -> None:
+    wire.put(sub := stripe_subscription())
+    deliver(stripe_event("customer.subscription.created", sub))
+    now = timezone.now()
+    for _ in range(inbox.MAX_FAILURES):
+        assert claim_next_event(now) is not None  # and then it is killed
+        now += inbox.LEASE + timedelta(seconds=1)
+    assert process_next_event(now=now)
+    event = StripeEvent.objects.get()
+    assert (event.state, event.last_error) == ("dead", "Workers died while they had it.")
+    assert not wire.asked
 
 
 def test_O20_four_days_without_an_endpoint_heal_from_stripes_own_list(
