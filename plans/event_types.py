@@ -24,7 +24,6 @@ INVOICE_CHANGES = frozenset(
         "payment_attempt_required",
         "overdue",
         "overpaid",
-        "marked_uncollectible",
         "voided",
         "deleted",
         "will_be_due",

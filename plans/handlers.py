@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from plans import payments, settlement, stripe_client, stripe_reading
+from plans import collection, payments, settlement, stripe_client, stripe_reading
 from plans.catalogue import follow_price, follow_product
 from plans.coalescing import is_behind, settle_siblings
 from plans.customers import (
@@ -24,7 +24,7 @@ from plans.entitlements import refresh_entitlements, users_of
 from plans.event_types import INVOICE_CHANGES, SUBSCRIPTION_CHANGES
 from plans.models import BillingNotice, BillingProblem, StripeEvent
 from plans.notices import note
-from plans.problems import open_problem, resolve_problem
+from plans.problems import open_problem
 from plans.stripe_reading import Json, object_id
 from plans.subscriptions import Reading, read_back, read_back_customer
 from tesslate.lib.cause import Cause
@@ -129,6 +129,8 @@ def _read_back(incoming: Incoming, subscription_id: str) -> Reading:
     serves_all = reading.outcome in {"created", "updated", "unchanged"}
     if serves_all and reading.found is not None and reading.began_at is not None:
         settle_siblings(incoming.event, reading.found, read_from=reading.began_at)
+    if reading.subscription is not None:
+        collection.review_open_problems(reading.subscription.customer)
     return reading
 
 
@@ -174,24 +176,18 @@ def on_invoice_payment(incoming: Incoming) -> Verdict:
 
 def on_action_required(incoming: Incoming) -> Verdict:
     verdict = on_invoice(incoming)
+    invoice = stripe_client.connection().invoice(incoming.event.object_id)
     customer = find_customer(incoming.customer_id)
-    if customer is not None:
+    if customer is not None and invoice is not None and invoice.get("status") == "open":
         note(customer=customer, kind=Notice.ACTION_REQUIRED, subject=incoming.event.object_id)
     return verdict
 
 
-def on_finalization_failed(incoming: Incoming) -> Verdict:
-    open_problem(
-        kind=Problem.FINALIZATION_FAILED,
-        subject=incoming.event.object_id,
-        summary="Stripe cannot finalize this invoice (often tax); it will not be collected.",
-        customer=find_customer(incoming.customer_id),
+def on_invoice_standing(incoming: Incoming) -> Verdict:
+    """Finalized or not, or given up: staff hear of it as well."""
+    collection.review_invoice(
+        incoming.event.object_id, customer=find_customer(incoming.customer_id)
     )
-    return on_invoice(incoming)
-
-
-def on_invoice_finalized(incoming: Incoming) -> Verdict:
-    resolve_problem(kind=Problem.FINALIZATION_FAILED, subject=incoming.event.object_id)
     return on_invoice(incoming)
 
 
@@ -266,6 +262,8 @@ def on_refund(incoming: Incoming) -> Verdict:
     )
     if find_customer(stripe_customer_id) is None:
         return Verdict(State.IGNORED, "ignored:unknown_object")
+    if incoming.event.object_type == "refund":
+        payments.review_refund(incoming.event.object_id, customer=find_customer(stripe_customer_id))
     read_back_customer(stripe_customer_id, cause=incoming.cause, at=incoming.now)
     return Verdict(State.PROCESSED, "refund.noted")
 
@@ -312,8 +310,7 @@ HANDLERS: dict[str, Callable[[Incoming], Verdict]] = {
     ),
     **dict.fromkeys(INVOICE_CHANGES, on_invoice),
     **_all("invoice", "payment_action_required", on_action_required),
-    **_all("invoice", "finalization_failed", on_finalization_failed),
-    **_all("invoice", "finalized", on_invoice_finalized),
+    **_all("invoice", "finalization_failed finalized marked_uncollectible", on_invoice_standing),
     **_all("invoice_payment", "paid", on_invoice_payment),
     **_all("customer", "created updated deleted", on_customer),
     **_all(

@@ -1,4 +1,4 @@
-"""Disputes and charges, as far as they touch access."""
+"""Disputes, refunds and charges, as far as they touch access or staff must hear of them."""
 
 from django.conf import settings
 from django.db import transaction
@@ -8,7 +8,7 @@ from accounts.services import reinstate_user, suspend_user
 from plans import stripe_client
 from plans.customers import find_customer
 from plans.entitlements import users_of
-from plans.models import BillingProblem
+from plans.models import BillingProblem, Customer
 from plans.problems import open_problem, resolve_problem
 from plans.stripe_reading import object_id
 from tesslate.lib.cause import Cause
@@ -24,6 +24,22 @@ def customer_of_charge(charge_id: str) -> str:
     """The Stripe customer who was charged, or an empty string."""
     charge = stripe_client.connection().charge(charge_id)
     return "" if charge is None else object_id(charge.get("customer"))
+
+
+def review_refund(refund_id: str, *, customer: Customer | None) -> None:
+    """Staff must pay back in another way what a failed refund did not bring to the customer."""
+    refund = stripe_client.connection().refund(refund_id)
+    if refund is None or refund.get("status") != "failed":
+        resolve_problem(kind=BillingProblem.Kind.REFUND_FAILED, subject=refund_id)
+        return
+    reason = refund.get("failure_reason") or "no reason given"
+    open_problem(
+        kind=BillingProblem.Kind.REFUND_FAILED,
+        subject=refund_id,
+        summary=f"The refund did not arrive ({reason}); the money is back with us. Pay it back in "
+        "another way.",
+        customer=customer,
+    )
 
 
 def follow_dispute(dispute_id: str, *, cause: Cause) -> str:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection
 from django.db.models import Count, Max, Min, QuerySet
@@ -15,6 +15,9 @@ from plans.models import BillingProblem, Customer, StripeEvent, Subscription
 
 logger = logging.getLogger(__name__)
 Kind = BillingProblem.Kind
+
+# Events that were not meant for us are a problem for as long as they keep coming, and this longer.
+STRAYS_SHOWN_FOR = timedelta(days=7)
 
 
 def open_problem(
@@ -59,8 +62,8 @@ class Problem:
     """One line of what staff have to look at, and where the remedy is.
 
     ``kind`` is a BillingProblem kind, or unmapped_price, unknown_status, two_subscriptions,
-    dead_letters, waiting_version, closed_account_pays: those are read from our own rows and go
-    away with their cause.
+    dead_letters, waiting_version, closed_account_pays, wrong_mode, wrong_account: those are read
+    from our own rows and go away with their cause.
     """
 
     kind: str
@@ -76,7 +79,13 @@ def problems() -> list[Problem]:
         Problem(row.kind, row.subject, row.summary, row.occurrences, row.first_seen_at)
         for row in BillingProblem.objects.filter(resolved_at=None)
     ]
-    return [*_unmapped_prices(), *_odd_subscriptions(), *_stuck_events(), *stored]
+    return [
+        *_unmapped_prices(),
+        *odd_subscriptions(),
+        *_stuck_events(),
+        *stray_events(),
+        *stored,
+    ]
 
 
 def _live() -> QuerySet[Subscription]:
@@ -96,7 +105,8 @@ def _unmapped_prices() -> Iterator[Problem]:
         )
 
 
-def _odd_subscriptions() -> Iterator[Problem]:
+def odd_subscriptions() -> Iterator[Problem]:
+    """Statuses we do not know, payers of two, and payers who are gone; ``subject`` finds them."""
     for row in Subscription.objects.exclude(status__in=ACCESS_BY_STATUS):
         yield Problem(
             "unknown_status",
@@ -123,6 +133,31 @@ def _odd_subscriptions() -> Iterator[Problem]:
             1,
             row.updated_at,
         )
+
+
+def stray_events() -> Iterator[Problem]:
+    """Events for somebody else, kept and ignored; ``subject`` is their outcome."""
+    groups = (
+        (
+            "wrong_mode",
+            "ignored:mode",
+            "Events of the other mode (live or test) come here. Check the endpoint at Stripe and "
+            "STRIPE_LIVEMODE.",
+        ),
+        (
+            "wrong_account",
+            "ignored:account",
+            "Events of another Stripe account come here. Check the endpoint at Stripe.",
+        ),
+    )
+    for kind, outcome, summary in groups:
+        strays = StripeEvent.objects.filter(
+            state=StripeEvent.State.IGNORED,
+            outcome=outcome,
+            received_at__gte=timezone.now() - STRAYS_SHOWN_FOR,
+        ).aggregate(count=Count("pk"), since=Min("received_at"))
+        if strays["count"]:
+            yield Problem(kind, outcome, summary, strays["count"], strays["since"])
 
 
 def _stuck_events() -> Iterator[Problem]:

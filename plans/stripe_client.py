@@ -79,6 +79,9 @@ class Stripe:
     def charge(self, charge_id: str) -> Json | None:
         return self._find("/v1/charges", charge_id)
 
+    def refund(self, refund_id: str) -> Json | None:
+        return self._find("/v1/refunds", refund_id)
+
     def dispute(self, dispute_id: str) -> Json | None:
         return self._find("/v1/disputes", dispute_id)
 

@@ -6,6 +6,7 @@ at scrape time and so is the same whichever process is asked.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,8 @@ from accounts.models import User
 from llmkeys.metrics import figures as key_figures
 from llmkeys.models import GatewayState
 from plans.gateway_config import CannotRead, model_providers
-from plans.models import BillingProblem, CurrentEntitlement, GatewayModel
+from plans.models import CurrentEntitlement, GatewayModel
+from plans.problems import problems
 from tesslate import health
 from tesslate.backlogs import inbox_backlog, key_backlog
 from tesslate.exposition import may_read, process_figures
@@ -93,9 +95,8 @@ class DatabaseFigures(Collector):
         gauge = GaugeMetricFamily(
             "tesslate_billing_problems_open", "What billing asks a person to mend.", labels=["kind"]
         )
-        rows = BillingProblem.objects.filter(resolved_at=None).values_list("kind")
-        for kind, problems in rows.annotate(problems=Count("pk")).order_by():
-            gauge.add_metric([kind], problems)
+        for kind, count in Counter(problem.kind for problem in problems()).items():
+            gauge.add_metric([kind], count)
         return gauge
 
     def _models(self) -> Metric:

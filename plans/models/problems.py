@@ -10,18 +10,17 @@ from plans.models.subscriptions import Customer
 class BillingProblem(models.Model):
     """Something that only a person can put right. Kept open until it is resolved.
 
-    Problems that our own rows show (unmapped prices, dead letters) are not stored here but
-    read from those rows: see plans.problems.
+    Problems that our own rows show (unmapped prices, dead letters, events of the other mode) are
+    not stored here but read from those rows: see plans.problems.
     """
 
     class Kind(models.TextChoices):
         ORPHAN_SUBSCRIPTION = "orphan_subscription", "Subscription without an owner"
         CUSTOMER_CLAIMED_TWICE = "customer_claimed_twice", "Stripe customer claimed by two"
         DUPLICATE_CUSTOMER = "duplicate_customer", "Two Stripe customers for one payer"
-        CLOSED_ACCOUNT_PAYS = "closed_account_pays", "Closed account still pays"
-        WRONG_MODE = "wrong_mode", "Event of the other mode"
-        WRONG_ACCOUNT = "wrong_account", "Event of another account"
         FINALIZATION_FAILED = "finalization_failed", "Invoice cannot be finalized"
+        REFUND_FAILED = "refund_failed", "Refund did not arrive"
+        UNCOLLECTIBLE = "uncollectible", "Invoice given up as uncollectible"
         DISPUTE = "dispute", "Dispute"
         FRAUD_WARNING = "fraud_warning", "Fraud warning"
         CATALOGUE_CHANGED = "catalogue_changed", "Price or product changed at Stripe"

@@ -11,6 +11,7 @@ from django.utils import timezone
 from accounts.models import User
 from llmkeys.models import GatewayState, KillSwitch, PlanAtGateway, VirtualKey
 from plans.models import BillingProblem, CurrentEntitlement, Plan, StripeEvent, Subscription
+from plans.problems import odd_subscriptions, stray_events
 from tesslate.staffroom.links import customer_page, list_of, page_of
 
 BEHIND_FOR = timedelta(minutes=2)
@@ -98,6 +99,31 @@ def _unmapped_prices(at: datetime) -> Iterator[Item]:
             "Map it",
             reverse("admin:map-price", args=[price]),
             "plans.view_price",
+        )
+
+
+ODDITIES = {
+    "unknown_status": ("bad", "A subscription has a status we do not know", "plans.subscription"),
+    "closed_account_pays": ("bad", "A closed account still pays", "plans.subscription"),
+    "two_subscriptions": ("warn", "A customer pays two subscriptions", "plans.customer"),
+    "wrong_mode": ("bad", "Events of Stripe's other mode arrive", "plans.stripeevent"),
+    "wrong_account": ("bad", "Events of another Stripe account arrive", "plans.stripeevent"),
+}
+
+
+def _oddities(at: datetime) -> Iterator[Item]:
+    """What billing reads from its own rows: gone when its cause is."""
+    for problem in (*odd_subscriptions(), *stray_events()):
+        level, what, label = ODDITIES[problem.kind]
+        search = "outcome__exact" if label == "plans.stripeevent" else "q"
+        yield Item(
+            level,
+            what,
+            problem.summary,
+            problem.since,
+            "Look",
+            list_of(label, f"{search}={problem.subject}"),
+            "plans.view_billingproblem",
         )
 
 
@@ -249,6 +275,7 @@ SOURCES: tuple[tuple[Source, str], ...] = (
     (_gateway, "llmkeys.view_gatewaystate"),
     (_events, "plans.view_stripeevent"),
     (_unmapped_prices, "plans.view_price"),
+    (_oddities, "plans.view_billingproblem"),
     (_problems, "plans.view_billingproblem"),
     (_keys, "llmkeys.view_virtualkey"),
     (_plans_at_gateway, "llmkeys.view_planatgateway"),

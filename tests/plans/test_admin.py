@@ -52,7 +52,7 @@ def test_an_entitlement_says_why(staff_client: Client, plans: Catalogue, user: U
     assert "Everyone has at least the Free plan." in page.content.decode()
 
 
-def test_an_events_personal_data_is_for_those_permitted(
+def test_I29_an_events_personal_data_is_for_those_permitted(
     client: Client, staff_client: Client, event: StripeEvent
 ) -> None:
     page = staff_client.get(address("stripeevent", "change", event.pk)).content.decode()

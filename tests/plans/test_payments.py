@@ -106,11 +106,35 @@ def test_reading_never_fails_on_odd_objects(junk: dict[str, Any]) -> None:
 def test_V08_an_invoice_that_cannot_be_finalized_is_a_problem_until_it_is(
     happen: Happen, wire: Wire, customer: Customer
 ) -> None:
-    invoice = stripe_invoice(id="in_1")
+    invoice = stripe_invoice(id="in_1", status="draft", last_finalization_error={"code": "tax"})
+    wire.put(invoice)
     happen("invoice.finalization_failed", invoice)
     assert BillingProblem.objects.get().kind == "finalization_failed"
+    wire.put({**invoice, "status": "open"})
     happen("invoice.finalized", invoice)
     assert BillingProblem.objects.get().resolved_at is not None
+
+
+def test_V08_a_failed_finalization_told_of_too_late_is_no_problem(
+    happen: Happen, wire: Wire, customer: Customer
+) -> None:
+    wire.put(stripe_invoice(id="in_1", status="paid"))
+    happen("invoice.finalization_failed", stripe_invoice(id="in_1", status="draft"))
+    assert not BillingProblem.objects.exists()
+
+
+def test_an_invoice_given_up_is_a_problem_until_it_is_paid_after_all(
+    happen: Happen, wire: Wire, user: User, customer: Customer
+) -> None:
+    sub = stripe_subscription(status="unpaid")
+    invoice = stripe_invoice(sub["id"], id="in_1", status="uncollectible")
+    wire.put(sub, invoice)
+    happen("invoice.marked_uncollectible", invoice)
+    assert BillingProblem.objects.get().kind == "uncollectible"
+    wire.put({**sub, "status": "active"}, {**invoice, "status": "paid"})
+    happen("invoice.paid", invoice)
+    assert BillingProblem.objects.get().resolved_at is not None
+    assert current_entitlement(user).plan.code == "plus"
 
 
 @pytest.mark.parametrize(
@@ -126,6 +150,20 @@ def test_V09_V10_a_refund_alone_takes_no_access(
     assert happen(kind, about).outcome == "refund.noted"
     assert current_entitlement(user).plan.code == "plus"
     assert current_entitlement(user).version == version
+
+
+def test_V09_a_refund_that_failed_is_a_problem_for_staff(
+    happen: Happen, wire: Wire, customer: Customer, charge: dict[str, Any]
+) -> None:
+    refund = {"id": "re_1", "object": "refund", "charge": "ch_1", "status": "pending"}
+    wire.put(refund)
+    happen("refund.updated", refund)
+    assert not BillingProblem.objects.exists()
+    wire.put({**refund, "status": "failed", "failure_reason": "lost_or_stolen_card"})
+    happen("refund.failed", refund)
+    problem = BillingProblem.objects.get()
+    assert (problem.kind, problem.customer) == ("refund_failed", customer)
+    assert "lost_or_stolen_card" in problem.summary
 
 
 @pytest.mark.parametrize(

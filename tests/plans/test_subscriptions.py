@@ -244,12 +244,22 @@ def test_B12_action_required_reminds_once_and_changes_nothing(
     happen: Happen, wire: Wire, user: User, customer: Customer
 ) -> None:
     sub = stripe_subscription(status="incomplete")
-    wire.put(sub)
     invoice = stripe_invoice(sub["id"])
+    wire.put(sub, invoice)
     happen("invoice.payment_action_required", invoice)
     happen("invoice.payment_action_required", invoice)
     assert BillingNotice.objects.get().kind == "action_required"
     assert plan_of(user) == "free"
+
+
+def test_B12_nobody_is_reminded_of_what_is_paid_already(
+    happen: Happen, wire: Wire, user: User, customer: Customer
+) -> None:
+    sub = stripe_subscription()
+    invoice = stripe_invoice(sub["id"], status="paid")
+    wire.put(sub, invoice)
+    happen("invoice.payment_action_required", {**invoice, "status": "open"})
+    assert not BillingNotice.objects.exists()
 
 
 def test_B13_cancel_at_period_end_and_un_cancel(

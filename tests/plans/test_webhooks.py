@@ -11,11 +11,19 @@ from unittest import mock
 import pytest
 from django.db import OperationalError, connection
 from django.test import Client
+from django.utils import timezone
 
+from accounts.models import User
 from plans import inbox, webhooks
 from plans.models import StripeEvent
+from plans.problems import problems
+from plans.selectors import current_entitlement
 from plans.signatures import BadSignature, verify
+from plans.tasks import prune_payloads
+from tests.factories import CustomerFactory
 from tests.plans.builders import signed, stripe_event, stripe_subscription
+from tests.plans.conftest import Catalogue, process_all
+from tests.plans.wire import Wire
 
 pytestmark = pytest.mark.django_db
 
@@ -288,6 +296,21 @@ def test_I25_an_event_of_the_other_mode_is_kept_and_ignored(
     assert deliver({**event, "livemode": True}).status_code == 200
     row = StripeEvent.objects.get()
     assert (row.state, row.outcome) == ("ignored", "ignored:mode")
+    assert [problem.kind for problem in problems()] == ["wrong_mode"]
+
+
+def test_B26_a_test_clocks_subscription_touches_nobody_in_live_mode(
+    deliver: Deliver, settings: Any, user: User, plans: Catalogue, wire: Wire
+) -> None:
+    CustomerFactory.create(user=user, stripe_customer_id="cus_1")
+    settings.STRIPE_LIVEMODE = True
+    # As Stripe would show it, were it asked.
+    wire.put(sub := stripe_subscription(test_clock="clock_1"))
+    deliver(stripe_event("customer.subscription.updated", sub))
+    process_all()
+    assert StripeEvent.objects.get().outcome == "ignored:mode"
+    assert wire.asked == []
+    assert current_entitlement(user).plan.code == "free"
 
 
 @pytest.mark.parametrize("extra", [{"account": "acct_2"}, {"context": "acct_2"}])
@@ -296,6 +319,7 @@ def test_I26_an_event_of_another_account_is_kept_and_ignored(
 ) -> None:
     assert deliver({**event, **extra}).status_code == 200
     assert StripeEvent.objects.get().outcome == "ignored:account"
+    assert [problem.kind for problem in problems()] == ["wrong_account"]
 
 
 def test_I27_an_unknown_type_is_kept_and_ignored(deliver: Deliver) -> None:
@@ -343,6 +367,29 @@ def test_a_nul_character_is_dropped_not_refused(deliver: Deliver, event: dict[st
     assert payload is not None
     metadata = payload["data"]["object"]["metadata"]
     assert metadata == {"note": "ab", "path": "C:\\u0000"}
+
+
+def test_I29_personal_data_goes_after_the_time_set_and_the_row_stays(
+    deliver: Deliver, settings: Any
+) -> None:
+    about = stripe_subscription(customer_email="alice@example.com")
+    for kind in ("customer.subscription.updated", "giraffe.sighted", "invoice.paid"):
+        deliver(stripe_event(kind, about))
+    old = timezone.now() - timedelta(days=settings.STRIPE_PAYLOAD_DAYS, seconds=1)
+    StripeEvent.objects.filter(type="customer.subscription.updated").update(state="processed")
+    StripeEvent.objects.exclude(type="invoice.paid").update(received_at=old)
+    before = list(StripeEvent.objects.order_by("pk").values("event_id", "object_id", "outcome"))
+    prune_payloads()
+    rows = StripeEvent.objects.order_by("pk")
+    assert list(rows.values("event_id", "object_id", "outcome")) == before
+    assert [row.payload is None for row in rows] == [True, True, False]
+
+
+def test_I29_what_still_waits_keeps_its_payload_however_old(deliver: Deliver) -> None:
+    deliver(stripe_event("invoice.paid", {"id": "in_1", "object": "invoice"}))
+    StripeEvent.objects.update(received_at=timezone.now() - timedelta(days=900))
+    prune_payloads()
+    assert StripeEvent.objects.get().payload is not None
 
 
 @pytest.mark.django_db(transaction=True)

@@ -48,6 +48,26 @@ def test_when_all_is_well_the_page_says_so(well, staff_client):
     assert "Nothing. Billing, keys and gateway agree" in staff_client.get("/admin/").text
 
 
+def test_events_of_the_other_mode_are_shown_while_they_keep_coming(well, staff):
+    event("ignored", outcome="ignored:mode", received_at=timezone.now() - timedelta(days=8))
+    assert attention_for(staff) == []
+    event("ignored", outcome="ignored:mode")
+    (item,) = attention_for(staff)
+    assert item.what == "Events of Stripe's other mode arrive"
+    assert item.url.endswith("outcome__exact=ignored:mode")
+
+
+def test_a_customer_who_pays_twice_and_a_status_nobody_knows_are_shown(well, staff):
+    customer = CustomerFactory.create(stripe_customer_id="cus_twice")
+    price = PriceFactory.create()
+    for status in ("active", "sparkling"):
+        SubscriptionFactory.create(customer=customer, price=price, status=status)
+    assert whats(staff)[:2] == [
+        "A subscription has a status we do not know",
+        "A customer pays two subscriptions",
+    ]
+
+
 def test_dead_events_come_with_their_number_and_age(well, staff):
     old = timezone.now() - timedelta(hours=3)
     event("dead", received_at=old)
