@@ -8,6 +8,12 @@ BEAT_SCHEDULE = {
         "schedule": crontab(minute=11, hour="*/6"),
         "options": {"queue": "bulk"},
     },
+    # The gateway writes its log every 10 to 15 seconds.
+    "chatproxy.import_usage": {
+        "task": "chatproxy.import_usage",
+        "schedule": 30.0,
+        "options": {"queue": "bulk", "expires": 30},
+    },
     "chatproxy.drop_old": {
         "task": "chatproxy.drop_old",
         "schedule": crontab(minute=41, hour=4),

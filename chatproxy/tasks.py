@@ -1,11 +1,16 @@
-"""Celery's entrances to the ledger's upkeep."""
+"""Celery's entrances to the ledger's upkeep, and to the books of usage."""
 
+import logging
 from datetime import timedelta
 
 from celery import shared_task
 from django.conf import settings
 
-from chatproxy import partitions
+from chatproxy import partitions, usage
+from llmkeys import breaker
+from llmkeys.litellm_errors import LiteLLMError
+
+logger = logging.getLogger(__name__)
 
 
 @shared_task(name="chatproxy.make_partitions")
@@ -17,3 +22,14 @@ def make_partitions() -> None:
 def drop_old() -> None:
     partitions.drop_partitions(older_than=timedelta(days=settings.CHAT_LEDGER_DAYS))
     partitions.drop_content(older_than=timedelta(days=settings.CHAT_CONTENT_DAYS))
+
+
+@shared_task(name="chatproxy.import_usage")
+def import_usage() -> None:
+    """While the gateway is known to be down nothing is asked of it; the watermark waits."""
+    if breaker.is_open():
+        return
+    try:
+        usage.import_usage()
+    except LiteLLMError as error:
+        logger.warning("the spend log could not be read to its end: %s", error)

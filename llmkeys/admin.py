@@ -12,7 +12,14 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
-from llmkeys import marking, rollouts, rotation, services, switches
+from llmkeys import (
+    marking,
+    rollouts,
+    rotation,
+    services,
+    switches,
+    usage_admin,  # noqa: F401 - registers its pages
+)
 from llmkeys.models import (
     AuditFinding,
     AuditRun,

@@ -23,6 +23,8 @@ from llmkeys.litellm_errors import (
 logger = logging.getLogger(__name__)
 
 MAX_PAGE = 100
+# Rows of the daily table that one page of activity may sum up.
+MOST_ACTIVITY = 1000
 # A failure of one of these kinds before anything was sent has had no effect.
 NEVER_SENT = (
     httpx.ConnectError,
@@ -197,16 +199,28 @@ class LiteLLMClient:
         answer = self._object("GET", "/v1/models")
         return frozenset(_model_ids(answer))
 
-    def spend_logs(self, key_hash: str, start: str, end: str, page: int) -> Json:
-        """One page of the key's calls; ``start`` and ``end`` as ``YYYY-MM-DD HH:MM:SS`` in UTC."""
-        params = {
-            "api_key": key_hash,
-            "start_date": start,
-            "end_date": end,
-            "page": page,
-            "page_size": MAX_PAGE,
-        }
-        return self._object("GET", "/spend/logs/v2", params=params)
+    def spend_log_page(self, start: str, end: str, page: int) -> list[Json]:
+        """One page of the spend log, newest first, all keys.
+
+        ``start`` and ``end`` as ``YYYY-MM-DD HH:MM:SS`` in UTC, both included; up to MAX_PAGE
+        rows. A page beyond the last is empty.
+        """
+        params = {"start_date": start, "end_date": end, "page": page, "page_size": MAX_PAGE}
+        answer = self._object("GET", "/spend/logs/v2", params=params)
+        rows = answer.get("data")
+        if not isinstance(rows, list):
+            raise LiteLLMUnavailable("/spend/logs/v2 answered without rows")
+        return [row for row in rows if isinstance(row, dict)]
+
+    def daily_activity_page(self, first: str, last: str, page: int) -> tuple[list[Json], bool]:
+        """One page of the daily sums of ``first`` to ``last`` (``YYYY-MM-DD``), newest day first,
+        and whether there is another. Sums of a page are of that page alone: add them up."""
+        params = {"start_date": first, "end_date": last, "page": page, "page_size": MOST_ACTIVITY}
+        answer = self._object("GET", "/user/daily/activity", params=params)
+        match answer:
+            case {"results": list(days), "metadata": {"has_more": bool(more)}}:
+                return [day for day in days if isinstance(day, dict)], more
+        raise LiteLLMUnavailable("/user/daily/activity answered without days")
 
     def probe(self, secret: str) -> Probe:
         """Ask, as the key itself and on a connection of its own, which models it may call.

@@ -1,12 +1,15 @@
 """Key figures for Prometheus. What the database knows is read at scrape time (``figures``)."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 
-from django.db.models import Count, Q
+from django.conf import settings
+from django.db.models import Count, Q, Sum
+from django.utils import timezone
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from llmkeys.models import AuditRun, GatewayState, PlanAtGateway, VirtualKey
+from llmkeys.models import AuditRun, GatewayState, PlanAtGateway, UsageDay, UsageImport, VirtualKey
 
 SYNCS = Counter("tesslate_key_syncs_total", "Turns of work on a key, by outcome.", ["outcome"])
 SYNC_LAG = Histogram(
@@ -23,6 +26,12 @@ ENFORCEMENT_LAG = Histogram(
     "tesslate_key_enforcement_lag_seconds",
     "From withdrawing access at the gateway to a probe that finds it gone.",
     buckets=(0.1, 0.5, 1, 5, 15, 30, 60, 90, 300),
+)
+
+USAGE_ROWS = Counter(
+    "tesslate_usage_rows_total",
+    "Rows of the gateway's spend log: read, new on our books, unreadable.",
+    ["outcome"],
 )
 
 
@@ -44,6 +53,31 @@ def figures() -> Iterable[Metric]:
         keys["disobeyed"] + plans,
     )
     yield from _audit_figures()
+    yield from _usage_figures()
+
+
+def _usage_figures() -> Iterable[Metric]:
+    """Only where the log has been read once: before, there is nothing to be late with."""
+    state = UsageImport.objects.filter(gateway_url=settings.LITELLM_URL).first()
+    if state is not None:
+        yield _gauge(
+            "tesslate_usage_import_timestamp",
+            "Until when the gateway's spend log has been read.",
+            state.read_until.timestamp(),
+        )
+    since = timezone.now().date() - timedelta(days=1)
+    sums = UsageDay.objects.filter(day__gte=since)
+    yield _gauge(
+        "tesslate_usage_unpriced_requests",
+        "Calls since yesterday that used tokens and have no price at the gateway.",
+        sums.aggregate(calls=Sum("unpriced"))["calls"] or 0,
+    )
+    nobodys = sums.filter(user=None).aggregate(dollars=Sum("cost"))["dollars"]
+    yield _gauge(
+        "tesslate_usage_unattributed_dollars",
+        "Cost since yesterday of calls with keys that are not ours.",
+        float(nobodys or 0),
+    )
 
 
 def _audit_figures() -> Iterable[Metric]:

@@ -9,6 +9,7 @@ from llmkeys.models.reconciled import Reconciled
 from llmkeys.models.rollouts import Rollout
 from llmkeys.models.shared import PlanAtGateway
 from llmkeys.models.switches import KillSwitch
+from llmkeys.models.usage import UsageDay, UsageEntry, UsageHour, UsageImport
 
 __all__ = [
     "AuditFinding",
@@ -19,5 +20,9 @@ __all__ = [
     "PlanAtGateway",
     "Reconciled",
     "Rollout",
+    "UsageDay",
+    "UsageEntry",
+    "UsageHour",
+    "UsageImport",
     "VirtualKey",
 ]

@@ -116,6 +116,13 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
         (("Requests", "forum", "chatproxy.chatrequest"),),
     ),
     (
+        "Usage and money",
+        (
+            ("Usage entries", "receipt_long", "llmkeys.usageentry"),
+            ("Import", "sync", "llmkeys.usageimport"),
+        ),
+    ),
+    (
         "Staff",
         (
             ("API tokens", "vpn_key", "accounts.apitoken"),

@@ -20,6 +20,7 @@ CASEWORK = (
     *("llmkeys.virtualkey", "llmkeys.planatgateway", "llmkeys.keyevent"),
     *("llmkeys.gatewaystate", "llmkeys.killswitch", "llmkeys.rollout"),
     *("chatproxy.systemprompt", "chatproxy.promptversion", "chatproxy.chatrequest"),
+    *("llmkeys.usageentry", "llmkeys.usageday", "llmkeys.usagehour", "llmkeys.usageimport"),
 )
 OUR_APPS = ("accounts", "plans", "llmkeys", "chatproxy", "staffroom")
 # Prompts and answers of customers: encrypted, and for nobody on the staff.
@@ -42,10 +43,11 @@ ROLES: dict[str, frozenset[str]] = {
     "support": SEES_CASES
     | _all("view", ["accounts.auditentry"])
     | _all("change", ["llmkeys.virtualkey"]),
-    # Money: events, prices, gifts.
+    # Money: events, prices, gifts, usage given back.
     "billing": SEES_CASES
     | _all("view", ["accounts.auditentry", "plans.stripeevent"])
     | _all("add change", ["plans.plangrant"])
+    | _all("add", ["llmkeys.usageentry"])
     | _all("change", ["plans.stripeevent", "plans.price", "plans.billingproblem"]),
     # Keeps it running: catalogue, prompts, keys, switches.
     "operator": SEES_CASES
