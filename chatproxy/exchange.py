@@ -5,6 +5,7 @@ import random
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -135,6 +136,16 @@ def new_exchange(client: str) -> Exchange:
 def time_of(request_id: uuid.UUID) -> int:
     """Milliseconds since the epoch, as put into the id by new_exchange."""
     return request_id.int >> 80
+
+
+def began_at(request_id: uuid.UUID) -> datetime | None:
+    """The moment in an id, to the millisecond; None if new_exchange cannot have made it."""
+    if request_id.version != 7:
+        return None
+    try:
+        return datetime.fromtimestamp(time_of(request_id) / 1000, UTC)
+    except ValueError:  # after the year 9999
+        return None
 
 
 def told_usage(usage: dict[str, Any], *, header_cost: str = "") -> Usage:

@@ -10,7 +10,18 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts.models import Organization, User
+from chatproxy.usage_models import UsageCheck, UsageComparison
 from plans.models import GatewayModel, Plan
+
+__all__ = [
+    "ChatContent",
+    "ChatRequest",
+    "PromptVersion",
+    "SystemPrompt",
+    "UsageCheck",
+    "UsageComparison",
+    "public_request_id",
+]
 
 
 class SystemPrompt(models.Model):

@@ -14,6 +14,11 @@ BEAT_SCHEDULE = {
         "schedule": 30.0,
         "options": {"queue": "bulk", "expires": 30},
     },
+    "chatproxy.check_usage": {
+        "task": "chatproxy.check_usage",
+        "schedule": crontab(minute="*/10"),
+        "options": {"queue": "bulk", "expires": 600},
+    },
     "chatproxy.drop_old": {
         "task": "chatproxy.drop_old",
         "schedule": crontab(minute=41, hour=4),

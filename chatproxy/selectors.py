@@ -10,7 +10,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import TruncDay
 
 from accounts.models import User
-from chatproxy.exchange import time_of
+from chatproxy.exchange import began_at
 from chatproxy.models import ChatRequest
 
 Outcome = ChatRequest.Outcome
@@ -62,7 +62,9 @@ def find_request(public_id: str) -> ChatRequest | None:
         request_id = uuid.UUID(hex=public_id.removeprefix("req_"))
     except ValueError:
         return None
-    at = datetime.fromtimestamp(time_of(request_id) / 1000, UTC)
+    at = began_at(request_id)
+    if at is None:
+        return None
     near = timedelta(milliseconds=1)
     rows = ChatRequest.objects.order_by().filter(id=request_id)
     return rows.filter(started_at__gte=at - near, started_at__lte=at + near).first()

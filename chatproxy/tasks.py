@@ -6,7 +6,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from chatproxy import partitions, usage
+from chatproxy import partitions, usage, usage_check
 from llmkeys import breaker
 from llmkeys.litellm_errors import LiteLLMError
 
@@ -33,3 +33,8 @@ def import_usage() -> None:
         usage.import_usage()
     except LiteLLMError as error:
         logger.warning("the spend log could not be read to its end: %s", error)
+
+
+@shared_task(name="chatproxy.check_usage")
+def check_usage() -> None:
+    usage_check.check_usage()

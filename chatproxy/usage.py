@@ -6,17 +6,17 @@ Our call id is the ledger row's own id, with the attempt behind it where there w
 import re
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from chatproxy.exchange import time_of
+from chatproxy.exchange import began_at
 from chatproxy.models import ChatRequest
 from llmkeys import usage_import
 from llmkeys.usage_attribution import Attributed, by_key
 from llmkeys.usage_books import Attribution
 from llmkeys.usage_log import LoggedCall
 
-OUR_CALL = re.compile(r"([0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12})(?:-\d+)?")
+OUR_CALL = re.compile(r"([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})(?:-\d+)?")
 # Timestamps of the database are finer than the milliseconds in an id.
 NEAR = timedelta(milliseconds=1)
 
@@ -42,14 +42,15 @@ def by_ledger(calls: Sequence[LoggedCall]) -> Attributed:
 def request_id_of(call_id: str) -> uuid.UUID | None:
     """The ledger row that a gateway call belongs to, if its id is one that we gave."""
     match = OUR_CALL.fullmatch(call_id)
-    return uuid.UUID(match[1]) if match else None
+    found = uuid.UUID(match[1]) if match else None
+    return found if found is not None and began_at(found) is not None else None
 
 
 def _requests(calls: Sequence[LoggedCall]) -> dict[uuid.UUID | None, tuple[int, int | None, str]]:
     ids = {found for call in calls if (found := request_id_of(call.call_id)) is not None}
-    if not ids:
+    times = [at for found in ids if (at := began_at(found)) is not None]
+    if not times:
         return {}
-    times = [datetime.fromtimestamp(time_of(found) / 1000, UTC) for found in ids]
     # The ids carry their time, so that only the partitions in question are looked at.
     rows = ChatRequest.objects.order_by().filter(
         id__in=ids, started_at__gte=min(times) - NEAR, started_at__lte=max(times) + NEAR

@@ -22,6 +22,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from accounts.models import User
+from chatproxy.usage_metrics import figures as usage_figures
 from llmkeys.metrics import figures as key_figures
 from llmkeys.models import GatewayState
 from plans.gateway_config import CannotRead, model_providers
@@ -50,6 +51,7 @@ class DatabaseFigures(Collector):
             value=User.objects.filter(suspended_at__isnull=False, deleted_at=None).count(),
         )
         yield from key_figures()
+        yield from usage_figures()
         yield self._problems()
         yield self._models()
         yield from self._connections()

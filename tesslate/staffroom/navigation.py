@@ -70,7 +70,8 @@ def unfold_settings(*, environment: str) -> dict[str, Any]:
     }
 
 
-# Sections by task, then (title, icon, model) for each list.
+# Sections by task, then (title, icon, model) for each list. A page of our own stands behind an @,
+# after the model that one must be allowed to see.
 SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         "Customers",
@@ -118,6 +119,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         "Usage and money",
         (
+            ("Gateway and ledger", "balance", "chatproxy.usagecheck@usage-differences"),
             ("Usage entries", "receipt_long", "llmkeys.usageentry"),
             ("Import", "sync", "llmkeys.usageimport"),
         ),
@@ -154,15 +156,16 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def _list_page(label: str) -> str | None:
-    app, model = label.split(".")
+    app, model = label.split("@")[0].split(".")
+    page = label.partition("@")[2] or f"{app}_{model}_changelist"
     try:
-        return reverse(f"admin:{app}_{model}_changelist")
+        return reverse(f"admin:{page}")
     except NoReverseMatch:
         return None
 
 
 def _may_view(label: str) -> Callable[[HttpRequest], bool]:
-    app, model = label.split(".")
+    app, model = label.split("@")[0].split(".")
 
     def allowed(request: HttpRequest) -> bool:
         return request.user.has_perm(f"{app}.view_{model}")

@@ -21,6 +21,7 @@ CASEWORK = (
     *("llmkeys.gatewaystate", "llmkeys.killswitch", "llmkeys.rollout"),
     *("chatproxy.systemprompt", "chatproxy.promptversion", "chatproxy.chatrequest"),
     *("llmkeys.usageentry", "llmkeys.usageday", "llmkeys.usagehour", "llmkeys.usageimport"),
+    *("chatproxy.usagecheck", "chatproxy.usagecomparison"),
 )
 OUR_APPS = ("accounts", "plans", "llmkeys", "chatproxy", "staffroom")
 # Prompts and answers of customers: encrypted, and for nobody on the staff.

@@ -7,7 +7,13 @@ from django.contrib.admin import AdminSite
 from django.http import HttpResponseBase
 from django.urls import URLPattern, path
 
-from tesslate.staffroom import catalogue_views, customers_views, rollout_views, security
+from tesslate.staffroom import (
+    catalogue_views,
+    customers_views,
+    rollout_views,
+    security,
+    usage_views,
+)
 
 
 def patterns(site: AdminSite) -> list[URLPattern]:
@@ -26,6 +32,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("customers/<int:user_id>/view", page(customers_views.view_as), name="view-as"),
         path("customers/<int:user_id>/notes", page(customers_views.add_note), name="note-add"),
         path("customers/<int:user_id>/do/<slug:name>", page(customers_views.act), name="act"),
+        path("usage-differences", page(usage_views.usage_differences), name="usage-differences"),
         path("plan-matrix", page(catalogue_views.plan_matrix), name="plan-matrix"),
         path("plans/<int:plan_id>/limits", page(rollout_views.edit_plan), name="plan-limits"),
         path("rollouts/<int:rollout_id>", page(rollout_views.rollout), name="rollout"),

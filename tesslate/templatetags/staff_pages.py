@@ -32,3 +32,13 @@ def small_cost(cost: Decimal | None) -> str:
     if cost == 0:
         return "$0"
     return f"${cost:.2f}" if cost >= Decimal("0.01") else f"${cost:.6f}".rstrip("0")
+
+
+@register.filter
+def exact_cost(cost: Decimal | None) -> str:
+    """US dollars to the millionth, and a dash for nothing."""
+    if not cost:
+        return "–"
+    sign = "-" if cost < 0 else ""
+    whole = f"{abs(cost):,.6f}"
+    return f"{sign}${whole[:-4]}{whole[-4:].rstrip('0')}"

@@ -75,7 +75,17 @@ def test_plan_and_payer_are_those_of_the_request(
     assert (entry.user, entry.key) == (user, key)
 
 
-@pytest.mark.parametrize("call_id", ["", "call-1", "not-a-uuid", "0" * 40, "x" * 36])
+@pytest.mark.parametrize(
+    "call_id",
+    [
+        "",
+        "call-1",
+        "not-a-uuid",
+        "0" * 40,
+        str(uuid.uuid4()),
+        "ffffffff-ffff-7fff-bfff-ffffffffffff",
+    ],
+)
 def test_other_call_ids_are_not_taken_for_ours(call_id: str) -> None:
     assert request_id_of(call_id) is None
 
