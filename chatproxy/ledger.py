@@ -9,6 +9,7 @@ is written twice counts once: its id is its own idempotency key.
 import logging
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ import orjson
 from django.db import DataError, Error, connection, transaction
 
 from chatproxy import metrics
+from chatproxy.models import ChatRequest, public_request_id
 from chatproxy.spill import Spill
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,26 @@ INSERT = "INSERT INTO chatproxy_chatrequest ({names}) SELECT {values} FROM {rows
     ),
     once="ON CONFLICT (id, started_at) DO NOTHING",
 )
+
+
+FAULTS = frozenset({ChatRequest.Outcome.FAILED, ChatRequest.Outcome.BROKEN})
+
+
+def _tell_fault(record: Record) -> None:
+    """One line for a request that failed, under the ids by which caller and gateway know it."""
+    logger.info(
+        "A chat request %s",
+        record["outcome"],
+        extra={
+            "request_id": public_request_id(uuid.UUID(record["id"])),
+            "gateway_call_id": record["gateway_call_id"],
+            "user_id": record["user_id"],
+            "model": record["model"],
+            "code": record["error_code"],
+            "status": record["status"],
+            "duration_ms": record["duration_ms"],
+        },
+    )
 
 
 def write_rows(rows: Sequence[bytes]) -> None:
@@ -173,6 +195,8 @@ class Ledger:
                 self._in_hand = 0
             for record in batch:
                 metrics.count(record)
+                if record["outcome"] in FAULTS:
+                    _tell_fault(record)
 
     def replay_spilled(self) -> None:
         """Now and then, write what was spilled, here or by a process that is gone."""

@@ -55,6 +55,7 @@ from chatproxy.upstream import (
 )
 from plans.models import Plan
 from tesslate.lib.errors import ApiError
+from tesslate.lib.logcontext import bind
 
 logger = logging.getLogger(__name__)
 
@@ -228,6 +229,7 @@ class Relay:
         exchange = live.exchange
         exchange.attempts = attempt + 1
         exchange.call_id = f"{exchange.id}-{attempt + 1}" if attempt else exchange.id
+        bind(gateway_call_id=exchange.call_id)
         assert live.caller.credential is not None
         headers = request_headers(secret=live.caller.credential.secret, call_id=exchange.call_id)
         live.heard_at = time.monotonic()

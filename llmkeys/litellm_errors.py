@@ -9,7 +9,7 @@ LiteLLMError
 from dataclasses import dataclass
 from typing import Any
 
-from tesslate.logs import redact
+from tesslate.lib.redaction import redact
 
 MAX_MESSAGE = 300
 

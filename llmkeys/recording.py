@@ -1,6 +1,7 @@
 """Write down what came of a worker's turn. Only the holder of the lease may: what a worker reports
 after its lease has passed to another is dropped, and the key is looked at once more."""
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,8 @@ from llmkeys.spec import last_used
 from plans.models import StripeEvent
 from tesslate.lib import changes
 from tesslate.lib.cause import Cause
+
+logger = logging.getLogger(__name__)
 
 FIRST_WAIT_SECONDS = 1.0
 # Attempts after which a key is parked: a refusal is not going to change by itself.
@@ -88,6 +91,12 @@ def _count(results: Iterable[KeyResult], rows: Mapping[int, VirtualKey], now: da
         if row is None or isinstance(result.error, Postponed):
             continue
         SYNCS.labels("done" if result.error is None else type(result.error).__name__).inc()
+        if result.error is not None:
+            logger.warning(
+                "A key could not be synced: %s",
+                result.error,
+                extra={"key_id": row.pk, "user_id": row.user_id, "cause": str(row.cause)},
+            )
         if result.error is None and row.dirty_since is not None:
             SYNC_LAG.observe((now - row.dirty_since).total_seconds())
             caused_by.append(row.cause_reference if row.cause_kind == "stripe" else "")

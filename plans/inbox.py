@@ -29,6 +29,8 @@ from plans.models import StripeEvent
 from plans.stripe_reading import object_id
 from plans.versions import is_readable
 from tesslate.lib.cause import Cause
+from tesslate.lib.logcontext import log_fields
+from tesslate.lib.redaction import redact
 
 logger = logging.getLogger(__name__)
 State = StripeEvent.State
@@ -176,9 +178,15 @@ def process_next_event(*, now: datetime | None = None) -> bool:
     event = claim_next_event(now)
     if event is None:
         return False
+    with log_fields(event_id=event.event_id):
+        _process(event, now)
+    return True
+
+
+def _process(event: StripeEvent, now: datetime) -> None:
     if event.failures >= MAX_FAILURES:
         _set_aside(event, "Workers died while they had it.")
-        return True
+        return
     try:
         with transaction.atomic():
             verdict = handlers.handle(event, now=now)
@@ -192,7 +200,6 @@ def process_next_event(*, now: datetime | None = None) -> bool:
         EVENT_FAILURES.labels("error").inc()
         logger.exception("event %s failed", event.event_id)
         _fail(event, now, error)
-    return True
 
 
 def _finish(event: StripeEvent, verdict: Verdict) -> None:
@@ -222,7 +229,7 @@ def _delay_by_age(event: StripeEvent, now: datetime) -> timedelta:
 
 
 def _fail(event: StripeEvent, now: datetime, error: Exception) -> None:
-    described = f"{type(error).__name__}: {error}"[:2000]
+    described = redact(f"{type(error).__name__}: {error}")[:2000]
     event.failures += 1
     if event.failures >= MAX_FAILURES:
         _set_aside(event, described)

@@ -6,34 +6,15 @@ and traceback alike.
 
 import json
 import logging
-import re
 from datetime import UTC, datetime
 from typing import Any
 
 from tesslate.lib.logcontext import current_fields
+from tesslate.lib.redaction import redact
 
-SECRETS = re.compile(
-    r"""
-    (?P<bearer>(?i:bearer\s+)[A-Za-z0-9._~+/=-]{8,})
-    | \b(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{4,}   # Stripe keys
-    | \bwhsec_[A-Za-z0-9]{4,}                     # Stripe webhook secrets
-    | \bsk-[A-Za-z0-9_-]{8,}                      # gateway keys
-    | \btk-[A-Za-z0-9_-]{8,}                      # personal API tokens
-    | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*   # JSON Web Tokens
-    | \bAIza[A-Za-z0-9_-]{20,}                    # Google API keys
-    | (?<=://)[^\s/@"]*:[^\s/@"]+(?=@)            # user and password in an address
-    """,
-    re.VERBOSE,
-)
-EMAIL_ADDRESSES = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
 STANDARD_ATTRIBUTES = frozenset(
     vars(logging.makeLogRecord({})) | {"message": "", "asctime": "", "taskName": ""}
 )
-
-
-def redact(text: str) -> str:
-    """Replace whatever looks like a credential or an e-mail address."""
-    return EMAIL_ADDRESSES.sub("[email]", SECRETS.sub("[secret]", text))
 
 
 class RedactingFormatter(logging.Formatter):

@@ -384,6 +384,13 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
+        # Django prints its own lines as well, and would mail whole requests to ADMINS.
+        "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
+        # uvicorn gives its loggers handlers of their own, which redact nothing.
+        "uvicorn": {"handlers": ["console"], "level": LOG_LEVEL, "propagate": False},
+        "uvicorn.error": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
+        # The product logs its requests itself (tesslate.requests), without addresses.
+        "uvicorn.access": {"handlers": [], "level": LOG_LEVEL, "propagate": False},
         # httpx logs every request line at INFO; the addresses carry key hashes.
         "httpx": {"level": "WARNING"},
         "stripe": {"level": "WARNING"},

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import logging.config
 import sys
 
 import pytest
 
 from tesslate.lib.logcontext import log_fields
-from tesslate.logs import JsonFormatter, TextFormatter, redact
+from tesslate.lib.redaction import redact
+from tesslate.logs import JsonFormatter, RedactingFormatter, TextFormatter
 
 CANARIES = {
     "virtual key": "sk-canary0123456789abcdef",
@@ -73,6 +75,41 @@ def test_canary_in_a_traceback_stays_in(formatter, canary):
 def test_canary_in_the_context_stays_in(formatter, canary):
     with log_fields(event_id=canary):
         assert "canary" not in formatter.format(record("got it")).lower()
+
+
+@each_formatter
+def test_secret_of_this_installation_is_known_by_its_value(formatter, settings):
+    settings.LITELLM_MASTER_KEYS = ['with "quotes" and no usual looks']
+
+    for text in (settings.LITELLM_MASTER_KEYS[0], [settings.LITELLM_MASTER_KEYS[0]]):
+        assert "usual looks" not in formatter.format(record("got it", text=text))
+
+
+@each_formatter
+def test_settings_without_values_are_no_secrets(formatter, settings):
+    settings.EMAIL_HOST_PASSWORD = None
+    settings.METRICS_TOKEN = ""
+
+    assert "an ordinary text" in formatter.format(record("an ordinary text"))
+
+
+def test_server_logs_no_requests_of_its_own(settings):
+    logging.config.dictConfig(settings.LOGGING)
+
+    assert not logging.getLogger("uvicorn.access").hasHandlers()
+
+
+@pytest.mark.parametrize("name", ["", "uvicorn", "uvicorn.error", "celery", "django.request"])
+def test_no_logger_of_a_server_goes_past_our_formatter(name, settings):
+    logging.config.dictConfig(settings.LOGGING)
+    logger: logging.Logger | None = logging.getLogger(name)
+    found = []
+    while logger is not None:
+        found += [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+        logger = logger.parent if logger.propagate else None
+
+    assert found
+    assert all(isinstance(handler.formatter, RedactingFormatter) for handler in found)
 
 
 @each_formatter
