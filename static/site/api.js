@@ -13,8 +13,32 @@ export class ApiError extends Error {
 
 const csrfToken = () => document.querySelector('meta[name="csrf-token"]').content;
 
-/** Send a request and give back the raw response, or throw an ApiError. */
+/**
+ * Send a request and give back the raw response, or throw an ApiError.
+ * Signing in elsewhere makes this page's CSRF token stale: then it is fetched anew, once.
+ */
 export async function send(method, path, body, options = {}) {
+  try {
+    return await attempt(method, path, body, options);
+  } catch (error) {
+    if (error.code !== "csrf_failed") throw error;
+    await renewCsrfToken();
+    return attempt(method, path, body, options);
+  }
+}
+
+async function renewCsrfToken() {
+  const session = await (await attempt("GET", "/api/auth/session", undefined, {})).json();
+  const signedInAs = document.querySelector('meta[name="user"]').content;
+  if (String(session.user.id) !== signedInAs) {
+    // This page shows what belongs to one user, and the browser is signed in as another by now.
+    location.reload();
+    throw new ApiError(409, { message: "You are signed in as somebody else by now." }, null);
+  }
+  document.querySelector('meta[name="csrf-token"]').content = session.csrf_token;
+}
+
+async function attempt(method, path, body, options) {
   const headers = { Accept: options.accept || "application/json", ...options.headers };
   if (method !== "GET") headers["X-CSRFToken"] = csrfToken();
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -55,5 +79,5 @@ async function asError(response) {
 /** An expired session: sign in and come back to this page. */
 export function signInAgain() {
   const next = location.pathname + location.search;
-  location.assign(`/sign-in?next=${encodeURIComponent(next)}`);
+  location.assign(`/sign-in?expired=1&next=${encodeURIComponent(next)}`);
 }

@@ -1,36 +1,45 @@
 // What to say at each limit, and the way out of it. The codes are those of the API's errors.
 
-import { el, formatWait, tell } from "./ui.js";
+import { el, formatCount, formatDate, formatWait, tell } from "./ui.js";
 
 const link = (href, text) => el("a", { class: "button button--small", href }, text);
 
-/** Show an ApiError with its way out: wait and retry, upgrade, settle the bill. */
-export function explain(region, error, { retry } = {}) {
-  const actions = [];
-  const upgrade = error.details?.upgrade_to;
-  const upgradeName = typeof upgrade === "string" ? upgrade : upgrade?.name;
-  if (upgrade) actions.push(link("/", `Upgrade to ${titled(upgradeName)}`));
-  else if (error.status === 402) actions.push(link("/account", "See your account"));
-  if (retry && isWorthRetrying(error)) actions.push(retryButton(region, error, retry));
-  tell(region, error.message, { tone: error.status >= 500 || error.status === 0 ? "bad" : "warn", actions });
-}
+const RULES = {
+  requests_per_minute: (limit) => `It allows ${formatCount(limit)} a minute.`,
+  tokens_per_minute: (limit) => `It allows ${formatCount(limit)} a minute.`,
+  simultaneous_requests: (limit) => `It allows ${formatCount(limit)}: wait until another answer is complete.`,
+  budget_dollars: (limit, { clears_at: at }) =>
+    `It includes $${Number(limit).toFixed(2)}${at ? `, and starts anew on ${formatDate(at)}` : ""}.`,
+};
 
-const titled = (name) => (name ? name[0].toUpperCase() + name.slice(1) : "a larger plan");
+/**
+ * Show an ApiError with its way out: wait and try again, upgrade, settle the bill.
+ * `planNames` gives the names to the plans' codes; `retry` asks the same again.
+ */
+export function explain(region, error, { planNames, retry }) {
+  const { rule, limit, upgrade_to: upgrade } = error.details;
+  const text = [error.message];
+  if (limit !== undefined && limit !== null && RULES[rule]) text.push(RULES[rule](limit, error.details));
+  const actions = [];
+  if (upgrade && planNames[upgrade]) actions.push(link(`/#${upgrade}`, `Upgrade to ${planNames[upgrade]}`));
+  if (error.status === 402 || error.code === "account_suspended") actions.push(link("/account", "See your account"));
+  if (isWorthRetrying(error)) actions.push(retryButton(error.retryAfter ?? 0, retry));
+  tell(region, text.join(" "), { tone: error.status >= 500 || error.status === 0 ? "bad" : "warn", actions });
+}
 
 const isWorthRetrying = (error) =>
   error.retryAfter !== null || error.status === 0 || error.status === 409 || error.status >= 500;
 
-/** Counts down where the API says how long to wait, then may be pressed. */
-function retryButton(region, error, retry) {
-  const button = el("button", { class: "button button--small", type: "button" }, "Try again");
+/** Counts down the seconds that the API says to wait, then may be pressed. */
+function retryButton(seconds, retry) {
+  const button = el("button", { class: "button button--small", type: "button" });
   button.addEventListener("click", retry);
-  let left = error.retryAfter ?? 0;
+  let left = seconds;
   const tick = () => {
-    if (!button.isConnected && left < (error.retryAfter ?? 0)) return;
     button.disabled = left > 0;
     button.textContent = left > 0 ? `Try again in ${formatWait(left)}` : "Try again";
-    if (left > 0) setTimeout(tick, 1000);
     left -= 1;
+    if (left >= 0) setTimeout(tick, 1000);
   };
   tick();
   return button;

@@ -1,25 +1,27 @@
 import { ApiError, call, send, signInAgain } from "./api.js";
-import { waitUntilActive } from "./activation.js";
+import { Dialogue } from "./dialogue.js";
 import { explain } from "./limits.js";
-import { prose } from "./prose.js";
 import { events } from "./sse.js";
+import { forget, recall, remember } from "./store.js";
+import { clearTurns, Exchange } from "./turns.js";
 import { config, el, formatCost, formatCount, hush, tell } from "./ui.js";
 import { showUsage } from "./usage.js";
 
 const find = (selector) => document.querySelector(selector);
-const talk = find("[data-talk]");
-const turns = find("[data-turns]");
-const empty = find("[data-empty]");
 const composer = find("[data-composer]");
 const message = document.getElementById("message");
 const region = find("[data-message]");
 const status = find("[data-status]");
 const stopButton = find("[data-stop]");
 const sendButton = find("[data-send]");
+const settings = config();
 
+// The books are written in batches, within about a second.
 const LEDGER_MS = 1500;
+// A change of plan reaches the gateway within seconds.
+const MOST_WAITS = 10;
 
-let conversation = [];
+const dialogue = new Dialogue(settings.owner);
 let running = null;
 
 // --- Model and settings ----------------------------------------------------------------------
@@ -33,14 +35,20 @@ function showModel() {
   if (chosen?.dataset.plan) {
     tell(region, `${chosen.dataset.title} comes with the ${chosen.dataset.plan} plan.`, {
       tone: "warn",
-      actions: [el("a", { class: "button button--small", href: "/" }, "See plans")],
+      actions: [
+        el(
+          "a",
+          { class: "button button--small", href: `/#${chosen.dataset.planCode}` },
+          `Upgrade to ${chosen.dataset.plan}`,
+        ),
+      ],
     });
   }
 }
 
 find("[data-models]").addEventListener("change", () => {
   showModel();
-  sessionStorage.setItem("model", model().value);
+  remember("model", model().value);
 });
 const temperature = document.getElementById("temperature");
 const showTemperature = () => {
@@ -48,170 +56,147 @@ const showTemperature = () => {
 };
 temperature.addEventListener("input", showTemperature);
 
+const longest = document.getElementById("max-tokens");
+longest.addEventListener("change", () => {
+  const wanted = Math.round(Number(longest.value)) || Number(longest.defaultValue);
+  longest.value = String(Math.min(Math.max(wanted, 1), Number(longest.max)));
+});
+
 const narrow = matchMedia("(max-width: 59.99rem)");
 const fold = () => {
   find("[data-side]").open = !narrow.matches;
 };
 narrow.addEventListener("change", fold);
 
-// --- The conversation ------------------------------------------------------------------------
-
-const atBottom = () => talk.scrollHeight - talk.scrollTop - talk.clientHeight < 60;
-const toBottom = () => {
-  talk.scrollTop = talk.scrollHeight;
-};
-
-function addTurn(role, who, ...content) {
-  empty.hidden = true;
-  const turn = el("article", { class: `turn turn--${role}` }, el("p", { class: "turn__who" }, who), ...content);
-  turns.append(turn);
-  toBottom();
-  return turn;
-}
-
-/** The answer being written: text arrives faster than it need be drawn. */
-class Answer {
-  constructor(title) {
-    this.text = "";
-    this.body = el("div", { class: "turn__text prose prose--waiting" });
-    this.turn = addTurn("assistant", title, this.body);
-    this.drawn = false;
-  }
-
-  add(text) {
-    this.text += text;
-    if (this.drawn) return;
-    this.drawn = true;
-    requestAnimationFrame(() => this.draw("prose--live"));
-  }
-
-  draw(state = "") {
-    const follow = atBottom();
-    this.drawn = false;
-    this.body.className = `turn__text prose ${state}`;
-    this.body.replaceChildren(...prose(this.text));
-    if (follow) toBottom();
-  }
-
-  finish(facts, note) {
-    this.draw();
-    if (!this.text && note) this.body.replaceChildren(el("p", { class: "soft" }, note));
-    const copy = el("button", { class: "button button--quiet", type: "button" }, "Copy");
-    copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(this.text);
-      copy.textContent = "Copied";
-      setTimeout(() => (copy.textContent = "Copy"), 2000);
-    });
-    const parts = [...facts.map((fact) => el("span", { class: "numeric" }, fact))];
-    if (this.text) parts.push(copy);
-    this.turn.append(el("div", { class: "turn__foot" }, ...parts));
-    if (this.text && note) this.turn.append(el("p", { class: "soft small" }, note));
-    if (atBottom()) toBottom();
-  }
-}
+// --- Asking ----------------------------------------------------------------------------------
 
 function facts(seen, started) {
-  const list = [];
-  const usage = seen.usage;
-  if (usage) {
-    list.push(`${formatCount(usage.prompt_tokens)} in · ${formatCount(usage.completion_tokens)} out tokens`);
-  }
-  if (seen.cost !== null) list.push(formatCost(seen.cost));
+  const list = [...spent(seen.usage, seen.cost)];
   if (seen.firstAt) list.push(`first token ${((seen.firstAt - started) / 1000).toFixed(2)} s`);
   list.push(`${((performance.now() - started) / 1000).toFixed(1)} s`);
   return list;
 }
 
-async function read(response, answer, seen) {
+function* spent(usage, cost) {
+  if (usage) yield `${formatCount(usage.prompt_tokens)} in · ${formatCount(usage.completion_tokens)} out tokens`;
+  if (cost !== null) yield formatCost(cost);
+}
+
+async function read(response, shown, seen) {
   for await (const { event, data } of events(response.body)) {
     if (data === "[DONE]") continue;
     const chunk = JSON.parse(data);
     if (event === "error" || chunk.error) throw new ApiError(502, chunk.error, chunk.error.retry_after ?? null);
     if (chunk.usage) seen.usage = chunk.usage;
     if (event === "usage") {
-      seen.usage = chunk.usage ?? chunk;
       seen.cost = chunk.cost ?? seen.cost;
       continue;
     }
     const text = chunk.choices?.[0]?.delta?.content;
     if (text) {
       seen.firstAt ??= performance.now();
-      answer.add(text);
+      shown.add(text);
     }
   }
 }
 
-async function ask(text) {
-  const chosen = model();
-  if (!chosen) {
-    tell(region, "Pick a model first.");
-    return;
+/** Send a request; where access is still being set up, wait for it. */
+async function sendPatiently(body, signal, shown) {
+  for (let waits = 0; ; waits += 1) {
+    try {
+      return await send("POST", "/api/proxy/chat", body, { accept: "text/event-stream", signal });
+    } catch (error) {
+      if (error.code !== "key_not_ready" || waits === MOST_WAITS) throw error;
+      shown.wait("Your access is being set up…");
+      await new Promise((resolve) => setTimeout(resolve, 1000 * (error.retryAfter ?? 1)));
+      signal.throwIfAborted();
+    }
   }
-  conversation.push({ role: "user", content: text });
-  addTurn("user", "You", el("p", { class: "turn__text" }, text));
-  const answer = new Answer(chosen.dataset.title);
+}
+
+async function answer(exchange, shown) {
   const started = performance.now();
-  const seen = { usage: null, cost: null, firstAt: null };
-  running = new AbortController();
-  let note = "";
+  const seen = { usage: null, cost: null, firstAt: null, id: "" };
+  const mine = new AbortController();
+  running = mine;
+  shown.wait();
   try {
     const body = {
-      messages: conversation,
-      selectedModelId: chosen.value,
+      messages: dialogue.messages(exchange),
+      selectedModelId: model().value,
       temperature: Number(temperature.value),
-      max_tokens: Number(document.getElementById("max-tokens").value) || undefined,
+      max_tokens: Number(longest.value) || undefined,
     };
-    const response = await send("POST", "/api/proxy/chat", body, {
-      accept: "text/event-stream",
-      signal: running.signal,
-    });
-    await read(response, answer, seen);
+    const response = await sendPatiently(body, mine.signal, shown);
+    seen.id = response.headers.get("X-Request-Id");
+    await read(response, shown, seen);
     status.textContent = "The answer is complete.";
   } catch (error) {
-    if (error.name === "AbortError") note = "Stopped by you.";
-    else {
-      note = error.message;
-      if (error.status === 401) return signInAgain();
-      explain(region, error, { retry: () => retry(answer, text) });
-    }
+    if (error.status === 401) return leaveToSignIn(exchange);
+    exchange.note = error.name === "AbortError" ? "Stopped by you." : error.message;
+    if (error.name !== "AbortError") explain(region, error, { ...settings, retry: shown.askAgain });
   } finally {
-    running = null;
-    answer.finish(facts(seen, started), note);
-    if (answer.text) conversation.push({ role: "assistant", content: answer.text });
-    else conversation.pop();
-    // The books are written in batches, within about a second.
-    setTimeout(refreshUsage, LEDGER_MS);
+    if (running === mine) running = null;
+    exchange.facts = facts(seen, started);
+    shown.finish();
+    dialogue.keep();
+    setTimeout(() => settle(exchange, shown, seen), LEDGER_MS);
   }
+  return undefined;
 }
 
-function retry(answer, text) {
+/** The period's usage, and what an answer came to that did not tell by itself. */
+async function settle(exchange, shown, seen) {
+  refreshUsage();
+  if (seen.usage || !seen.id) return;
+  const receipt = await call("GET", `/api/usage/requests/${encodeURIComponent(seen.id)}`).catch(() => null);
+  if (!receipt) return;
+  exchange.facts = [...spent(receipt, receipt.cost), ...exchange.facts];
+  shown.showFacts();
+  dialogue.keep();
+}
+
+function leaveToSignIn(exchange) {
+  dialogue.remove(exchange);
+  remember("draft", exchange.question);
+  signInAgain();
+}
+
+function show(exchange) {
+  const shown = new Exchange(exchange, () => {
+    if (running) return;
+    dialogue.remove(exchange);
+    shown.remove();
+    run(exchange.question);
+  });
+  return shown;
+}
+
+async function run(question) {
+  const chosen = model();
+  if (!chosen) {
+    tell(region, "Your plan has no model at the moment.");
+    return;
+  }
   hush(region);
-  answer.turn.previousElementSibling?.remove();
-  answer.turn.remove();
-  return run(text);
-}
-
-async function run(text) {
   sendButton.hidden = true;
   stopButton.hidden = false;
-  try {
-    await ask(text);
-  } finally {
-    sendButton.hidden = false;
-    stopButton.hidden = true;
-    message.focus();
-  }
+  const exchange = dialogue.add(question, chosen.dataset.title);
+  await answer(exchange, show(exchange));
+  sendButton.hidden = false;
+  stopButton.hidden = true;
+  // On a phone the keyboard would cover the answer.
+  if (!narrow.matches) message.focus();
 }
 
 // --- The composer ----------------------------------------------------------------------------
 
 composer.addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = message.value.trim();
-  if (!text || running) return;
-  hush(region);
+  const question = message.value.trim();
+  if (!question || running) return;
   message.value = "";
-  run(text);
+  run(question);
 });
 message.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -221,9 +206,8 @@ message.addEventListener("keydown", (event) => {
 stopButton.addEventListener("click", () => running?.abort());
 find("[data-new]").addEventListener("click", () => {
   running?.abort();
-  conversation = [];
-  turns.replaceChildren(empty);
-  empty.hidden = false;
+  dialogue.clear();
+  clearTurns();
   hush(region);
   message.focus();
 });
@@ -238,18 +222,18 @@ for (const starter of document.querySelectorAll("[data-starter]")) {
 
 async function refreshUsage() {
   try {
-    showUsage(find("[data-usage]"), await call("GET", "/api/me"), config().budget);
+    showUsage(find("[data-usage]"), await call("GET", "/api/me"), settings.budget);
   } catch (error) {
     if (error.status === 401) signInAgain();
   }
 }
 
-const remembered = document.querySelector(
-  `input[name="model"][value="${CSS.escape(sessionStorage.getItem("model") ?? "")}"]`,
-);
+const remembered = find(`input[name="model"][value="${CSS.escape(recall("model") ?? "")}"]`);
 if (remembered) remembered.checked = true;
+for (const exchange of dialogue.exchanges) show(exchange).finish();
+message.value = recall("draft") ?? "";
+forget("draft");
 fold();
 showTemperature();
 showModel();
 refreshUsage();
-if (config().activating) waitUntilActive(region, { reload: true });

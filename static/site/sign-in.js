@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { resetPassword, sendPasswordReset, signIn, signUp, SignInError } from "./firebase.js";
-import { busy, config, hush, tell } from "./ui.js";
+import { busy, config, hush, leaveFor, tell } from "./ui.js";
 
 const form = document.querySelector("form[data-action]");
 const region = document.querySelector("[data-message]");
@@ -10,7 +10,7 @@ const region = document.querySelector("[data-message]");
 async function openSession(idToken) {
   await call("POST", "/api/auth/session", { id_token: idToken });
   // An invitation travels in the fragment, which no server sees.
-  location.assign(config().next + location.hash);
+  await leaveFor(config().next + location.hash);
 }
 
 const actions = {
@@ -30,9 +30,11 @@ const actions = {
   },
   "reset-confirm": async ({ password }) => {
     await resetPassword(config().oob_code, password);
-    location.assign("/sign-in?reset=done");
+    await leaveFor("/sign-in?reset=done");
   },
 };
+
+for (const link of document.querySelectorAll("[data-elsewhere] a")) link.hash = location.hash;
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();

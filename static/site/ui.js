@@ -14,13 +14,13 @@ export function el(tag, attributes = {}, ...children) {
 
 export const config = () => JSON.parse(document.getElementById("config").textContent);
 
-/** Show one message in a live region, replacing what was there. */
+/** Show one message in a region, replacing what was there. Its text is read out, its buttons are not. */
 export function tell(region, text, { tone = "bad", actions = [] } = {}) {
   region.replaceChildren(
     el(
       "div",
       { class: `notice notice--${tone}` },
-      el("p", {}, text),
+      el("p", { role: "alert" }, text),
       actions.length ? el("div", { class: "notice__actions" }, ...actions) : null,
     ),
   );
@@ -30,6 +30,21 @@ export function tell(region, text, { tone = "bad", actions = [] } = {}) {
 export function hush(region) {
   region.replaceChildren();
   region.hidden = true;
+}
+
+/** A button that copies what `text()` gives at the moment of pressing. */
+export function copier(text) {
+  const button = el("button", { class: "button button--quiet", type: "button" }, "Copy");
+  button.addEventListener("click", async () => {
+    // Where a page is not served securely, browsers have no clipboard.
+    const copied = await navigator.clipboard?.writeText(text()).then(
+      () => true,
+      () => false,
+    );
+    button.textContent = copied ? "Copied" : "Select it to copy";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+  return button;
 }
 
 /** Keep a button from being pressed twice while `work` runs. */
@@ -43,6 +58,12 @@ export async function busy(button, work) {
     button.removeAttribute("aria-busy");
     button.disabled = false;
   }
+}
+
+/** Go to another page. Settles only if the browser brings this one back, by its Back button. */
+export function leaveFor(url) {
+  location.assign(url);
+  return new Promise((resolve) => addEventListener("pageshow", resolve, { once: true }));
 }
 
 /** Ask before a step that cannot be taken back. Resolves to true or false. */

@@ -26,3 +26,8 @@ def model_groups(plan: Plan) -> list[ModelGroup]:
         if new:
             groups.append(ModelGroup(f"With {larger.name}", new, larger))
     return groups
+
+
+def plan_names() -> dict[str, str]:
+    """Of the plans that can be bought, by the codes that the API's refusals name."""
+    return dict(plans_on_sale().values_list("code", "name"))

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from sandbox.engines import free_port
 from sandbox.stack import PORTS, is_free
 
@@ -25,8 +27,21 @@ class Product:
         self.web: str = endpoints["web"]
         self.stripe: str = endpoints["stripe_api"]
         self.firebase: str = endpoints["firebase_api"]
+        self.gateway: str = endpoints["gateway"]
+        self._master_key: str = endpoints["litellm_master_key"]
         self.staff: dict[str, str] = endpoints["staff"]
         self.users: dict[str, dict[str, str]] = {user["plan"]: user for user in endpoints["users"]}
+
+    @contextmanager
+    def gateway_fault(self, **fault: Any) -> Iterator[None]:
+        """Let the gateway misbehave, as sandbox/faults.py describes it."""
+        headers = {"Authorization": f"Bearer {self._master_key}"}
+        faults = f"{self.gateway}/sandbox/faults"
+        made = httpx.post(faults, json=fault, headers=headers).raise_for_status().json()
+        try:
+            yield
+        finally:
+            httpx.delete(f"{faults}/{made['id']}", headers=headers)
 
 
 def running_copy() -> Product | None:

@@ -50,3 +50,7 @@ def test_sign_out_needs_a_form_of_ours(signed_in):
     assert signed_in.get("/sign-out").status_code == 405
     assert signed_in.post("/sign-out").status_code == 302
     assert signed_in.get("/account").status_code == 302
+
+
+def test_says_why_one_is_here_again(client, db):
+    assert "Your session has ended" in client.get("/sign-in?expired=1").text
