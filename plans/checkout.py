@@ -34,9 +34,9 @@ from plans.subscriptions import read_back
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import NotFound, PermissionDenied
 
-SUCCESS_URL = "/account?checkout=success&session_id={CHECKOUT_SESSION_ID}"
-CANCEL_URL = "/?checkout=canceled"
-RETURN_URL = "/account"
+# Back from Stripe, the page of whoever pays knows by these what to wait for.
+AFTER_CHECKOUT = "?checkout=success&session_id={CHECKOUT_SESSION_ID}"
+AFTER_PORTAL = "?portal=back"
 
 # Stripe's own sessions live this long; ours is told apart from a newer one by its own row.
 SESSION_LIFE = timedelta(hours=24)
@@ -88,7 +88,7 @@ def open_portal(*, user: User, organization_id: int | None = None) -> str:
             # A portal session is good for minutes only: a repeated click wants a new one.
             idempotency_key=f"portal:{uuid.uuid4()}",
             customer=customer.stripe_customer_id,
-            return_url=settings.PUBLIC_URL + RETURN_URL,
+            return_url=_page_of(payer) + AFTER_PORTAL,
         )
     return str(session["url"])
 
@@ -223,11 +223,25 @@ def _session_fields(checkout: Checkout) -> dict[str, Any]:
         "line_items": [{"price": price.stripe_price_id, "quantity": checkout.quantity}],
         "metadata": payer.metadata(),
         "subscription_data": subscription,
-        "success_url": settings.PUBLIC_URL + SUCCESS_URL,
-        "cancel_url": settings.PUBLIC_URL + CANCEL_URL,
+        "success_url": _page_of(payer) + AFTER_CHECKOUT,
+        "cancel_url": _left_to(payer),
         "allow_promotion_codes": settings.STRIPE_PROMOTION_CODES,
     }
     if settings.STRIPE_AUTOMATIC_TAX:
         fields["automatic_tax"] = {"enabled": True}
         fields["customer_update"] = {"address": "auto"}
     return fields
+
+
+def _page_of(payer: Payer) -> str:
+    """Where the site shows this payer's billing."""
+    if payer.organization_id is not None:
+        return f"{settings.PUBLIC_URL}/organizations/{payer.organization_id}"
+    return f"{settings.PUBLIC_URL}/account"
+
+
+def _left_to(payer: Payer) -> str:
+    """Where somebody lands who leaves the checkout without paying."""
+    if payer.organization_id is not None:
+        return f"{_page_of(payer)}?checkout=canceled"
+    return f"{settings.PUBLIC_URL}/?checkout=canceled"

@@ -1,66 +1,30 @@
-import { call, signInAgain } from "./api.js";
-import { waitUntilActive } from "./activation.js";
-import { busy, config, confirmed, hush, tell } from "./ui.js";
+import { complain, find, form, on, reload } from "./actions.js";
+import { followPortal, waitUntilActive } from "./activation.js";
+import { call } from "./api.js";
+import { config, confirmed, copier, leaveFor } from "./ui.js";
 
-const region = document.querySelector("[data-message]");
-const find = (selector) => document.querySelector(selector);
+const region = find("[data-message]");
 
-function complain(error, place = region) {
-  if (error.status === 401) return signInAgain();
-  tell(place, error.message);
-  place.scrollIntoView({ block: "nearest" });
-  return undefined;
-}
-
-/** Run an action of a button; say what went wrong. */
-function on(selector, action) {
-  for (const button of document.querySelectorAll(selector)) {
-    button.addEventListener("click", () => busy(button, () => action(button).catch((error) => complain(error))));
-  }
-}
-
-on("[data-portal]", async () => location.assign((await call("POST", "/api/billing/portal", {})).url));
+on("[data-portal]", async () => leaveFor((await call("POST", "/api/billing/portal", {})).url));
 on("[data-rotate]", async (button) => {
   if (!(await confirmed(find("#rotate-key")))) return;
   await call("POST", "/api/keys/rotate", { key: Number(button.dataset.rotate) });
-  location.reload();
+  await reload("A new key has taken the old one's place.");
 });
 on("[data-revoke]", async (button) => {
   find("[data-token-name]").textContent = button.dataset.name;
   if (!(await confirmed(find("#revoke-token")))) return;
   await call("DELETE", `/api/tokens/${button.dataset.revoke}`);
-  location.reload();
+  await reload(`The token ${button.dataset.name} is revoked.`);
 });
 on("[data-end]", async (button) => {
   await call("DELETE", `/api/sessions/${button.dataset.end}`);
-  location.reload();
+  await reload("That browser is signed out.");
 });
 on("[data-end-others]", async () => {
   await call("DELETE", "/api/sessions");
-  location.reload();
+  await reload("Every other browser is signed out.");
 });
-
-// --- Dialogs ---------------------------------------------------------------------------------
-
-for (const button of document.querySelectorAll("[data-open]")) {
-  button.addEventListener("click", () => document.getElementById(button.dataset.open).showModal());
-}
-for (const button of document.querySelectorAll("[data-close]")) {
-  button.addEventListener("click", () => button.closest("dialog").close());
-}
-
-/** Send a dialog's form; problems are told inside the dialog. */
-function form(selector, action) {
-  const element = find(selector);
-  const place = element.querySelector("[data-dialog-message]");
-  element.addEventListener("submit", (event) => {
-    event.preventDefault();
-    hush(place);
-    const button = element.querySelector('button[type="submit"]');
-    const fields = Object.fromEntries(new FormData(element));
-    busy(button, () => action(fields, element).catch((error) => complain(error, place)));
-  });
-}
 
 form("[data-new-token]", async ({ name, days }, element) => {
   const made = await call("POST", "/api/tokens", {
@@ -73,29 +37,35 @@ form("[data-new-token]", async ({ name, days }, element) => {
   element.querySelector("[data-show]").hidden = false;
   element.querySelector("[data-done]").focus();
 });
-find("[data-copy]").addEventListener("click", async (event) => {
-  await navigator.clipboard.writeText(find("[data-token]").textContent);
-  event.target.textContent = "Copied";
-});
-find("[data-done]").addEventListener("click", () => location.reload());
+find("[data-copy]").replaceWith(copier(() => find("[data-token]").textContent));
+find("[data-done]").addEventListener("click", () => reload());
 find("#new-token").addEventListener("close", () => {
-  if (!find("[data-show]").hidden) location.reload();
+  if (!find("[data-show]").hidden) reload();
+});
+
+form("[data-new-organization]", async ({ name }) => {
+  const { id } = await call("POST", "/api/organizations", { name });
+  await leaveFor(`/organizations/${id}`);
 });
 
 form("[data-delete]", async ({ confirm }) => {
   await call("DELETE", "/api/me", { confirm });
-  location.assign("/");
+  sessionStorage.clear();
+  await leaveFor("/");
 });
+find("[data-sign-out]").addEventListener("submit", () => sessionStorage.clear());
 
 // --- Arriving from elsewhere -----------------------------------------------------------------
 
 async function acceptInvitation(token) {
   // Out of the address bar before anything else: it works once.
   history.replaceState(null, "", location.pathname);
-  await call("POST", "/api/invitations/accept", { token });
-  location.reload();
+  const { name } = await call("POST", "/api/invitations/accept", { token });
+  await reload(`You are a member of ${name} now.`);
 }
 
 const invitation = new URLSearchParams(location.hash.slice(1)).get("invitation");
+const { checkout_session: session, is_back_from_portal: isBack, seen } = config();
 if (invitation) acceptInvitation(invitation).catch((error) => complain(error));
-if (config().activating) waitUntilActive(region, { reload: true });
+else if (session) waitUntilActive(region, { session });
+else if (isBack) followPortal(seen);

@@ -1,48 +1,43 @@
 """What the account page shows, read from each app's rows."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Sum
+from django.utils import timezone
 
 from accounts.models import ApiToken, BrowserSession, Membership, User
+from accounts.selectors import memberships_of
 from accounts.sessions import sessions_of
 from accounts.tokens import live_tokens
-from chatproxy.models import ChatRequest
+from chatproxy.selectors import Totals, usage_by, usage_in_period
 from llmkeys.models import VirtualKey
-from plans.access import MEANINGS, OVERDUE_STATUSES
-from plans.models import CurrentEntitlement, Plan, Subscription
+from plans.models import CurrentEntitlement, GatewayModel, Plan, Subscription
+from plans.overview import Billing, billing_of
 from plans.selectors import current_entitlement, live_subscriptions
 from tesslate.site.money import format_money
+from tesslate.site.standing import Standing, pending_text, standing
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The plan's state in one word and one sentence."""
+class ModelUsage:
+    """One model's part in the period's usage."""
 
-    tone: str  # good, warn, bad or accent: the colour of its badge
-    label: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What was used since ``since``."""
-
-    since: datetime
-    requests: int
-    tokens: int
-    cost: Decimal
+    title: str
+    totals: Totals
+    # Of the whole period's cost.
+    percent: int
 
 
 @dataclass(frozen=True, slots=True)
 class AccountPage:
     entitlement: CurrentEntitlement
     subscription: Subscription | None
+    # None once the account is closed: then there is nothing to manage.
+    billing: Billing | None
     standing: Standing
-    spent: Spent
+    spent: Totals
+    by_model: list[ModelUsage]
     budget: Decimal
     keys: list[VirtualKey]
     memberships: list[Membership]
@@ -55,10 +50,16 @@ class AccountPage:
 
     @property
     def price(self) -> str:
-        if self.subscription is None or self.subscription.price is None:
-            return ""
-        price = self.subscription.price
-        return f"{format_money(price.unit_amount, price.currency)} a {price.interval}"
+        return "" if self.subscription is None else price_of(self.subscription)
+
+    @property
+    def pending(self) -> str:
+        shown = None if self.billing is None else self.billing.subscription
+        return "" if shown is None else pending_text(shown["pending_change"])
+
+    @property
+    def has_invoices(self) -> bool:
+        return self.billing is not None and self.billing.can_manage
 
     @property
     def reasons(self) -> list[dict[str, Any]]:
@@ -66,22 +67,28 @@ class AccountPage:
 
     @property
     def budget_percent(self) -> int:
-        return min(100, round(100 * self.spent.cost / self.budget)) if self.budget else 100
+        return percent(self.spent.cost, self.budget)
 
 
 def account_page(user: User) -> AccountPage:
-    entitlement = current_entitlement(user)
+    # In this order: where a change comes between the two, the younger entitlement decides.
     subscription = own_subscription(user)
+    entitlement = current_entitlement(user)
+    now = timezone.now()
+    spent = usage_in_period(user, entitlement.period_start, now)
     return AccountPage(
         entitlement=entitlement,
         subscription=subscription,
-        standing=standing(entitlement, subscription),
-        spent=spent_since(user, entitlement.period_start),
+        billing=billing_of(user) if user.deleted_at is None else None,
+        standing=standing(user, entitlement, subscription),
+        spent=spent,
+        by_model=[
+            ModelUsage(title, totals, percent(totals.cost, spent.cost))
+            for title, totals in _by_model(user, entitlement)
+        ],
         budget=budget(entitlement),
         keys=list(VirtualKey.live.filter(user=user).order_by("-created_at")),
-        memberships=list(
-            Membership.objects.filter(user=user).select_related("organization").order_by("pk")
-        ),
+        memberships=list(memberships_of(user)),
         tokens=list(live_tokens(user)),
         sessions=sessions_of(user),
     )
@@ -93,19 +100,21 @@ def own_subscription(user: User) -> Subscription | None:
     return None if customer is None else live_subscriptions(customer).first()
 
 
-def spent_since(user: User, since: datetime) -> Spent:
-    total = ChatRequest.objects.filter(user=user, started_at__gte=since).aggregate(
-        requests=Count("pk"),
-        prompt=Sum("prompt_tokens"),
-        completion=Sum("completion_tokens"),
-        cost=Sum("cost"),
-    )
-    return Spent(
-        since=since,
-        requests=total["requests"],
-        tokens=(total["prompt"] or 0) + (total["completion"] or 0),
-        cost=total["cost"] or Decimal(0),
-    )
+def price_of(subscription: Subscription) -> str:
+    """Like ``$19 a month``, with the seats where there are several."""
+    price = subscription.price
+    if price is None:
+        return ""
+    seats = f" × {subscription.quantity} seats" if subscription.quantity > 1 else ""
+    return f"{format_money(price.unit_amount, price.currency)} a {price.interval}{seats}"
+
+
+def _by_model(user: User, entitlement: CurrentEntitlement) -> list[tuple[str, Totals]]:
+    """What cost most comes first; a model that nobody offers any more keeps its name."""
+    rows = usage_by(user, entitlement.period_start, timezone.now(), group="model")
+    titles = dict(GatewayModel.objects.values_list("name", "title"))
+    used = [(titles.get(name, name), totals) for name, totals in rows if totals.requests]
+    return sorted(used, key=lambda row: row[1].cost, reverse=True)
 
 
 def budget(entitlement: CurrentEntitlement) -> Decimal:
@@ -113,47 +122,20 @@ def budget(entitlement: CurrentEntitlement) -> Decimal:
     return Decimal(entitlement.plan.budget_cents) * entitlement.limit_percent / 10_000
 
 
-def standing(entitlement: CurrentEntitlement, subscription: Subscription | None) -> Standing:
-    """Grace before an end in sight, an end in sight before everything being well."""
-    source = entitlement.source
-    if entitlement.grace_ends_at is not None:
-        return Standing(
-            "warn",
-            "Payment overdue",
-            f"The last payment failed. You keep {entitlement.plan.name} until "
-            f"{_day(entitlement.grace_ends_at)}; update your card to keep it for longer.",
-        )
-    if subscription is not None and subscription.status in OVERDUE_STATUSES:
-        return Standing("bad", "Payment overdue", MEANINGS[subscription.status])
-    if source == CurrentEntitlement.Source.SUBSCRIPTION and subscription is not None:
-        return _paid_standing(entitlement, subscription)
-    if source == CurrentEntitlement.Source.GRANT:
-        end = f" until {_day(entitlement.changes_at)}" if entitlement.changes_at else ""
-        return Standing("good", "Given by us", f"You have this plan{end}, free of charge.")
-    if source == CurrentEntitlement.Source.ORGANIZATION:
-        return Standing("good", "Through your organization", "Your organization pays for it.")
-    return Standing(
-        "accent",
-        "Free",
-        f"Included with every account. Usage starts anew on {_day(entitlement.period_end)}.",
+def percent(part: Decimal, whole: Decimal) -> int:
+    """Of nothing, everything is used up."""
+    return min(100, round(100 * part / whole)) if whole else 100
+
+
+def fingerprint(billing: Billing) -> str:
+    """What a page shows of a subscription, in short: static/site/activation.js makes the same."""
+    row = billing.subscription or {}
+    price = row.get("price")
+    parts = (
+        billing.plan.code,
+        row.get("status", ""),
+        "" if price is None else price.stripe_price_id,
+        "ends" if row.get("ends_at") else "",
+        row.get("quantity", ""),
     )
-
-
-def _paid_standing(entitlement: CurrentEntitlement, subscription: Subscription) -> Standing:
-    end = subscription.cancel_at or (
-        subscription.current_period_end if subscription.cancel_at_period_end else None
-    )
-    if end is not None:
-        return Standing(
-            "warn",
-            "Ends soon",
-            f"Canceled. You keep {entitlement.plan.name} until {_day(end)}, then the free plan.",
-        )
-    if subscription.status == "trialing" and subscription.trial_end is not None:
-        return Standing("good", "Trial", f"Free until {_day(subscription.trial_end)}.")
-    renewal = subscription.current_period_end or entitlement.period_end
-    return Standing("good", "Active", f"Renews on {_day(renewal)}.")
-
-
-def _day(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B %Y}"
+    return " ".join(str(part) for part in parts)

@@ -15,10 +15,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from plans.models import Plan
+from plans.overview import Billing
 from plans.selectors import current_entitlement
-from tesslate.site.account import account_page, budget
-from tesslate.site.picker import model_groups
+from tesslate.site.account import account_page, budget, fingerprint, own_subscription
+from tesslate.site.picker import model_groups, plan_names
 from tesslate.site.pricing import MONTH, YEAR, price_list
 
 SIGNED_OUT_ONLY = "site:playground"
@@ -28,14 +28,10 @@ def _user(request: HttpRequest) -> User | None:
     return None if isinstance(request.user, AnonymousUser) else request.user
 
 
-def _current_plan(request: HttpRequest) -> Plan | None:
-    user = _user(request)
-    return None if user is None else current_entitlement(user).plan
-
-
 @require_safe
 def pricing(request: HttpRequest) -> HttpResponse:
-    prices = price_list(current_plan=_current_plan(request))
+    user = _user(request)
+    prices = price_list(current_plan=None if user is None else current_entitlement(user).plan)
     wanted = request.GET.get("buy", "")
     interval = next(
         (
@@ -54,6 +50,8 @@ def pricing(request: HttpRequest) -> HttpResponse:
             "matrix": prices.matrix,
             "has_yearly": prices.has_yearly,
             "yearly_saving": prices.yearly_saving,
+            # Whoever pays already changes the plan in the portal: nobody wants two subscriptions.
+            "is_paying": user is not None and own_subscription(user) is not None,
             "canceled": request.GET.get("checkout") == "canceled",
             "config": {"interval": interval, "buy": wanted},
         },
@@ -89,15 +87,22 @@ def _sign_in_page(request: HttpRequest, **context: Any) -> HttpResponse:
 def sign_in(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return redirect(_next_page(request))
-    notice = "Your password is changed. Sign in with the new one."
     return _sign_in_page(
         request,
         title="Sign in",
         action="sign-in",
         submit="Sign in",
         fields=["email", "password"],
-        notice=notice if request.GET.get("reset") == "done" else "",
+        notice=_sign_in_notice(request),
     )
+
+
+def _sign_in_notice(request: HttpRequest) -> str:
+    if request.GET.get("reset") == "done":
+        return "Your password is changed. Sign in with the new one."
+    if "expired" in request.GET:
+        return "Your session has ended. Sign in again to go on where you were."
+    return ""
 
 
 @never_cache
@@ -147,16 +152,26 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 @require_safe
 @login_required
 def account(request: HttpRequest) -> HttpResponse:
-    user = _signed_in(request)
+    page = account_page(_signed_in(request))
     return render(
         request,
         "site/account.html",
         {
-            "page": account_page(user),
+            "page": page,
             "api_base": f"{settings.PUBLIC_URL}/api/proxy/v1",
-            "config": {"activating": request.GET.get("checkout") == "success"},
+            "config": _back_from_stripe(request, page.billing),
         },
     )
+
+
+def _back_from_stripe(request: HttpRequest, billing: Billing | None) -> dict[str, Any]:
+    """What the page's script is to wait for."""
+    came = request.GET
+    return {
+        "checkout_session": came.get("session_id", "") if came.get("checkout") == "success" else "",
+        "is_back_from_portal": came.get("portal") == "back",
+        "seen": "" if billing is None else fingerprint(billing),
+    }
 
 
 STARTERS = (
@@ -171,7 +186,8 @@ STARTERS = (
 @require_safe
 @login_required
 def playground(request: HttpRequest) -> HttpResponse:
-    entitlement = current_entitlement(_signed_in(request))
+    user = _signed_in(request)
+    entitlement = current_entitlement(user)
     plan = entitlement.plan
     groups = model_groups(plan)
     return render(
@@ -183,8 +199,9 @@ def playground(request: HttpRequest) -> HttpResponse:
             "selected": groups[0].models[0].name if groups else "",
             "starters": STARTERS,
             "config": {
-                "activating": request.GET.get("checkout") == "success",
+                "owner": str(user.pk),
                 "budget": float(budget(entitlement)),
+                "planNames": plan_names(),
             },
         },
     )

@@ -10,10 +10,11 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry, Membership, User
 from chatproxy.models import ChatRequest
+from chatproxy.selectors import Totals, usage_in_period
 from llmkeys.models import KeyEvent, VirtualKey
 from plans.models import CurrentEntitlement, Customer, PlanGrant, StripeEvent, Subscription
 from plans.selectors import current_entitlement
-from tesslate.site.account import Spent, budget, spent_since
+from tesslate.site.account import budget
 from tesslate.staffroom.links import at_stripe, list_of, page_of
 from tesslate.staffroom.models import CustomerNote
 
@@ -95,7 +96,7 @@ class CustomerPage:
     subscriptions: list[Subscription]
     grants: list[PlanGrant]
     keys: list[KeyPanel]
-    spent: Spent
+    spent: Totals
     bars: list[Bar]
     requests: list[ChatRequest]
     timeline: list[Happening]
@@ -133,7 +134,7 @@ def customer_page(user: User, *, at: datetime | None = None) -> CustomerPage:
         KeyPanel(key, key_fields(key))
         for key in VirtualKey.objects.filter(user=user).order_by("-created_at")[:6]
     ]
-    spent = spent_since(user, entitlement.period_start)
+    spent = usage_in_period(user, entitlement.period_start, at)
     page = CustomerPage(
         user=user,
         entitlement=entitlement,
@@ -155,7 +156,7 @@ def customer_page(user: User, *, at: datetime | None = None) -> CustomerPage:
 
 
 def usage_bars(
-    user: User, entitlement: CurrentEntitlement, spent: Spent, at: datetime
+    user: User, entitlement: CurrentEntitlement, spent: Totals, at: datetime
 ) -> list[Bar]:
     plan = entitlement.plan
     minute = ChatRequest.objects.filter(

@@ -8,9 +8,10 @@ from llmkeys.models import VirtualKey
 from plans.entitlements import refresh_entitlements
 from plans.grants import grant_plan
 from plans.models import Subscription
+from plans.overview import billing_of
 from tesslate.lib.cause import Cause
-from tesslate.site.account import account_page
-from tests.factories import CustomerFactory, SubscriptionFactory
+from tesslate.site.account import account_page, fingerprint
+from tests.factories import CustomerFactory, PlanFactory, PriceFactory, SubscriptionFactory
 from tests.site.ledger import chat_request
 
 TEST = Cause.system("test")
@@ -96,9 +97,74 @@ def test_counts_this_periods_usage_and_nobody_elses(pro_plan, user, stranger):
     chat_request(user, cost="9", started_at=page.entitlement.period_start - timedelta(seconds=1))
     chat_request(stranger, cost="9")
     page = account_page(user)
-    assert (page.spent.requests, page.spent.tokens) == (1, 150)
+    assert (page.spent.requests, page.spent.total_tokens) == (1, 150)
     assert page.spent.cost == Decimal("0.25")
     assert page.budget_percent == 2
+
+
+def test_usage_is_split_by_model_the_dearest_first(pro_plan, user):
+    chat_request(user, model="small", cost="0.01")
+    chat_request(user, model="large", cost="0.03")
+    chat_request(user, model="large", outcome="refused", cost=None)
+    assert [(row.percent, row.totals.requests) for row in account_page(user).by_model] == [
+        (75, 1),
+        (25, 1),
+    ]
+
+
+def test_a_suspended_account_says_so_first(subscription, user):
+    user.suspended_at = timezone.now()
+    user.save()
+    assert standing_of(user).label == "Suspended"
+
+
+def test_grace_with_less_says_how_much_less(subscription, user, pro_plan):
+    pro_plan.grace_limit_percent = 40
+    pro_plan.save()
+    change(subscription, status="past_due", past_due_since=timezone.now() - timedelta(days=1))
+    assert "Pro with 40 % of its limits" in standing_of(user).text
+
+
+def test_a_change_that_is_agreed_is_announced(subscription, user, free_plan):
+    plus = PlanFactory.create(code="plus", name="Plus", rank=20)
+    price = PriceFactory.create(plan=plus)
+    at = datetime(2040, 3, 1, tzinfo=UTC)
+    pending = {"kind": "schedule", "prices": [price.stripe_price_id], "at": at.timestamp()}
+    change(subscription, pending_change=pending)
+    assert account_page(user).pending == "Changes to Plus on 1 March 2040."
+
+
+def test_invoices_stay_in_reach_after_the_end(subscription, signed_in, user):
+    change(subscription, status="canceled", ended_at=timezone.now())
+    assert "data-portal" in signed_in.get("/account").content.decode()
+
+
+def test_who_never_bought_has_no_invoices(signed_in):
+    assert "data-portal" not in signed_in.get("/account").content.decode()
+
+
+def test_seats_are_part_of_the_price(subscription, user):
+    change(subscription, quantity=3)
+    assert account_page(user).price == "$19 a month × 3 seats"
+
+
+def test_what_the_page_shows_is_told_apart_by_its_fingerprint(subscription, user):
+    def shown():
+        return fingerprint(billing_of(user))
+
+    price = subscription.price.stripe_price_id
+    assert shown() == f"pro active {price}  1"
+    change(subscription, cancel_at_period_end=True)
+    assert shown() == f"pro active {price} ends 1"
+
+
+def test_waits_for_the_checkout_that_the_payer_returns_from(signed_in):
+    def config(query):
+        return signed_in.get(f"/account?{query}").context["config"]
+
+    assert config("checkout=success&session_id=cs_1")["checkout_session"] == "cs_1"
+    assert config("session_id=cs_1")["checkout_session"] == ""
+    assert config("portal=back")["is_back_from_portal"] is True
 
 
 def test_a_plan_without_budget_is_used_up(pro_plan, free_plan, user):

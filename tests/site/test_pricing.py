@@ -1,7 +1,7 @@
 from django.utils import timezone
 
 from tesslate.site.pricing import MONTH, YEAR, price_list
-from tests.factories import PlanFactory, PriceFactory
+from tests.factories import CustomerFactory, PlanFactory, PriceFactory, SubscriptionFactory
 
 
 def test_shows_public_plans_by_rank_with_both_intervals(client, pro_plan):
@@ -76,3 +76,14 @@ def test_number_of_queries_does_not_grow_with_plans(client, pro_plan, django_ass
         PriceFactory.create(plan=PlanFactory.create(rank=rank))
     with django_assert_num_queries(3):
         client.get("/")
+
+
+def test_whoever_pays_already_is_led_to_the_portal(signed_in, pro_plan, user):
+    larger = PlanFactory.create(code="max", name="Max", rank=40)
+    PriceFactory.create(plan=larger)
+    SubscriptionFactory.create(
+        customer=CustomerFactory.create(user=user), price=pro_plan.prices.get(interval="month")
+    )
+    html = signed_in.get("/").content.decode()
+    assert "data-checkout" not in html
+    assert "Switch to Max" in html
