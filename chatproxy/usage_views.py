@@ -1,7 +1,7 @@
 """Usage and receipts, from our own ledger."""
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -176,11 +176,14 @@ def _moment(value: str | None, param: str) -> datetime | None:
         moment = parse_datetime(value.replace(" ", "+"))
         if moment is None and (date := parse_date(value)) is not None:
             moment = datetime(date.year, date.month, date.day)
-    except ValueError:
+        if moment is not None and timezone.is_aware(moment):
+            # PostgreSQL takes fewer offsets than ISO 8601 has.
+            moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         moment = None
     if moment is None:
         raise InvalidRequest("Not a date or moment (ISO 8601).", param=param)
-    return moment if timezone.is_aware(moment) else moment.replace(tzinfo=ZoneInfo("UTC"))
+    return moment.replace(tzinfo=UTC)
 
 
 def _zone(name: str) -> ZoneInfo:

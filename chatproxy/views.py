@@ -112,6 +112,12 @@ class _ChatEntrance(_ForChat):
     client: ChatRequest.Client
     read: Callable[[bytes], Call]
 
+    def handle_exception(self, exc: Exception) -> Response:
+        """An error is JSON, whatever kind of answer the client hoped for."""
+        response = super().handle_exception(exc)
+        response.content_type = JSONRenderer.media_type
+        return response
+
     def answer(self, request: Request) -> HttpResponseBase:
         body = request._request.body
         if len(body) > settings.CHAT_MAX_BODY_BYTES:

@@ -83,6 +83,7 @@ def test_U06_a_request_belongs_to_the_window_in_which_it_began(user):
         ({"from": "yesterday"}, "from"),
         ({"to": "2026-13-40"}, "to"),
         ({"from": "2020-01-01"}, "from"),
+        ({"from": "0001-01-01T00:00:00+20:00"}, "from"),
         ({"group_by": "mood"}, "group_by"),
         ({"tz": "Mars/Olympus"}, "tz"),
         ({"tz": "../etc/passwd"}, "tz"),
@@ -98,6 +99,12 @@ def test_moments_with_a_zone_are_understood(api, user):
     spent(user)
     body = get(api, user, **{"from": "2026-11-10T11:00:00+00:00", "to": "2026-11-10T13:00:00Z"})
     assert body.json()["total"]["requests"] == 1
+
+
+def test_offsets_that_no_place_has_are_understood(api, user):
+    spent(user)
+    window = {"from": "2026-11-10T08:00:00-20:52", "to": "2026-11-12T00:00:00+20:52"}
+    assert get(api, user, **window).json()["total"]["requests"] == 0
 
 
 def test_the_default_window_is_the_billing_period(api, user, free_plan):

@@ -98,6 +98,12 @@ def test_refusals_have_the_one_shape(authorization, body, status, code):
     assert row().error_code == code
 
 
+def test_refusals_are_json_for_a_client_that_accepts_event_streams_alone(authorization):
+    response = post(authorization, body="{}", accept="text/event-stream")
+    assert response.status_code == 400
+    assert response["content-type"] == "application/json"
+
+
 def test_the_gateways_refusals_too(authorization, gateway):
     gateway.script = refuses(429, "throttling_error", rate_limit_type="requests")
     response = post(authorization)

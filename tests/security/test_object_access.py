@@ -6,27 +6,17 @@ table does not know fails the test: whoever adds a route says who may use it.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
 from django.db import transaction
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 
-from accounts import invitations
-from accounts.models import BrowserSession, Membership, User
-from accounts.tokens import create_token
-from chatproxy.bridge import close_bridge
-from tesslate.lib.cause import Cause
-from tests.factories import MembershipFactory, OrganizationFactory, UserFactory
-from tests.site.ledger import chat_request
+from tests.security.conftest import ROLES
+from tests.security.things import CHAT_PATHS, ORGANIZATION, Things
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("free_plan", "empty_cache")]
-CAUSE = Cause.system("test")
 
-ROLES = ("anonymous", "stranger", "member", "owner", "unprivileged staff", "support")
 OK = 0  # Let in: whatever the answer then is, it is not about rights.
 Rule = dict[str, int]
 
@@ -45,7 +35,6 @@ OWNERS = rule(401, 404, 403, OK, 404, 404)
 HER_USAGE = rule(401, 404, 404, OK, 404, OK)
 STAFF = rule(401, 403, 403, 403, 403, OK)
 
-ORGANIZATION = "/api/organizations/{organization_id}"
 ACCESS: dict[tuple[str, str], Rule] = {
     ("POST", "/admin/keys"): STAFF,
     ("GET", "/api/auth/session"): SIGNED_IN,
@@ -90,8 +79,7 @@ ACCESS: dict[tuple[str, str], Rule] = {
     ("GET", "/api/usage/requests/{request_id}"): ALICES,
     ("GET", "/usage/{user_id}"): HER_USAGE,
 }
-# These run on an event loop of their own, which sees committed rows only.
-CHAT = {operation for operation in ACCESS if operation[1].startswith("/api/proxy/")}
+CHAT = {operation for operation in ACCESS if operation[1].startswith(CHAT_PATHS)}
 
 
 def operations() -> Iterator[tuple[str, str]]:
@@ -100,78 +88,11 @@ def operations() -> Iterator[tuple[str, str]]:
             yield method.upper(), path
 
 
-@dataclass(frozen=True)
-class Things:
-    """What Alice has, under the names that the paths use; and bodies that are good enough."""
-
-    ids: dict[str, str]
-    bodies: dict[str, Any]
-
-    def path(self, template: str) -> str:
-        # Below an organization a path names Carol, a member like Bob; elsewhere a user is Alice.
-        user = self.ids["member"] if "/members/" in template else self.ids["alice"]
-        return template.format(**self.ids, user_id=user)
-
-
-@pytest.fixture
-def clients(user: User, stranger: User) -> dict[str, Client]:
-    bob = UserFactory.create(email="bob@example.com")
-    nobody = User.objects.create_user("temp@example.com", is_staff=True)
-    support = User.objects.create_user("help@example.com", is_staff=True)
-    support.groups.add(Group.objects.get(name="support"))
-    people = dict(zip(ROLES[1:], (stranger, bob, user, nobody, support), strict=True))
-    signed_in = {role: Client() for role in people}
-    for role, person in people.items():
-        signed_in[role].force_login(person)
-    return {"anonymous": Client(), **signed_in}
-
-
-@pytest.fixture
-def things(user: User, clients: dict[str, Client]) -> Things:
-    bob = User.objects.get(email="bob@example.com")
-    carol = UserFactory.create(email="carol@example.com")
-    organization = OrganizationFactory.create()
-    MembershipFactory.create(organization=organization, user=user, role=Membership.Role.OWNER)
-    for member in (bob, carol):
-        MembershipFactory.create(organization=organization, user=member)
-    invitation = invitations.invite(
-        organization=organization, email="dave@example.com", role="member", inviter=user
-    )
-    token, _ = create_token(user=user, name="laptop", scopes=["chat"], expires_at=None, cause=CAUSE)
-    session = BrowserSession.objects.filter(user=user).latest("saved_at")
-    ids = {
-        "organization_id": organization.pk,
-        "invitation_id": invitation.pk,
-        "token_id": token.pk,
-        "session_id": session.public_id,
-        "request_id": chat_request(user).public_id,
-        "model_id": "no-such-model",
-        "alice": user.pk,
-        "member": carol.pk,
-    }
-    bodies = {
-        "/admin/keys": {"action": "show", "user": user.email},
-        ORGANIZATION: {"name": "Renamed"},
-        f"{ORGANIZATION}/invitations": {"email": "erin@example.com"},
-        ORGANIZATION + "/members/{user_id}": {"role": "owner"},
-        f"{ORGANIZATION}/transfer": {"user_id": bob.pk},
-        "/api/tokens/{token_id}": {"name": "renamed"},
-    }
-    return Things({name: str(value) for name, value in ids.items()}, bodies)
-
-
-@pytest.fixture
-def chat_ends() -> Iterator[None]:
-    close_bridge()
-    yield
-    close_bridge()
-
-
 def test_the_table_knows_every_operation():
     assert set(operations()) == set(ACCESS)
 
 
-def named(operations: Iterable[tuple[str, str]]) -> Any:
+def named(operations: Iterable[tuple[str, str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("method", "path"), sorted(operations), ids=lambda word: word.strip("/").replace("/", "-")
     )

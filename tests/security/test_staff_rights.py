@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
 from django.test import Client
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from rest_framework.test import APIClient
@@ -20,18 +19,6 @@ def act(client: Client, user: User, action: str = "resync") -> Any:
     return client.post(
         "/admin/keys", {"action": action, "user": user.email}, content_type="application/json"
     )
-
-
-@pytest.fixture
-def colleague() -> Callable[[str], Client]:
-    def make(role: str) -> Client:
-        user = User.objects.create_user(f"{role}@example.com", is_staff=True)
-        user.groups.add(Group.objects.get(name=role))
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return make
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""The API against its own document: what it allows is answered as it says, and what it forbids is
+refused in the one error shape. Nothing is answered with a crash.
+
+FUZZ_EXAMPLES sets how many requests each operation gets of either kind.
+"""
+
+import json
+import os
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import transaction
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from accounts.models import User
+from tests.security.things import CHAT_PATHS, Things
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("free_plan", "empty_cache")]
+
+Case = schemathesis.Case[Any]
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+# Errors are about a neighbour that is down in these tests, not about the request.
+NEIGHBOUR_IS_DOWN = {502, 503}
+
+
+def document() -> dict[str, Any]:
+    """As it is served: plain JSON."""
+    generated = SchemaGenerator().get_schema(request=None, public=True)
+    plain: dict[str, Any] = json.loads(json.dumps(generated, cls=DjangoJSONEncoder))
+    return plain
+
+
+OPERATIONS = {
+    found.ok().label: found.ok()
+    for found in schemathesis.openapi.from_dict(document()).get_all_operations()
+    if isinstance(found, Ok)
+}
+CHAT = sorted(label for label in OPERATIONS if label.split()[1].startswith(CHAT_PATHS))
+OTHERS = sorted(set(OPERATIONS) - set(CHAT))
+
+
+@pytest.fixture
+def client(user: User) -> Client:
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+    return client
+
+
+@pytest.mark.parametrize("label", OTHERS)
+def test_operation_keeps_to_its_document(label: str, client: Client, things: Things):
+    def send(case: Case) -> httpx.Response:
+        with transaction.atomic():
+            response = ask(client, case)
+            transaction.set_rollback(True)
+        return response
+
+    fuzz(label, send, things)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("chat_ends")
+@pytest.mark.parametrize("label", CHAT)
+def test_chat_keeps_to_its_document(label: str, client: Client, things: Things):
+    fuzz(label, lambda case: ask(client, case), things)
+
+
+def fuzz(label: str, send: Any, things: Things) -> None:
+    operation = OPERATIONS[label]
+    modes = [GenerationMode.POSITIVE]
+    if len(operation.body) or any(True for _ in operation.iter_parameters()):
+        modes.append(GenerationMode.NEGATIVE)
+
+    for mode in modes:
+
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode), own=st.booleans())
+        def run(case: Case, own: bool) -> None:
+            if own and case.path_parameters:
+                case.path_parameters = things.parameters(operation.path)
+            response = send(case)
+            if response.status_code in NEIGHBOUR_IS_DOWN:
+                assert response.json()["error"]["code"]
+                return
+            case.validate_response(response, checks=CHECKS)
+
+        run()
+
+
+def ask(client: Client, case: Case) -> httpx.Response:
+    """Send a case through Django's own client; its answer in a form that the checks read."""
+    prepared = httpx.Request(
+        case.method,
+        "http://testserver" + case.formatted_path,
+        params={k: v for k, v in (case.query or {}).items() if v is not None},
+    )
+    body = case.body if isinstance(case.body, bytes) else _json(case.body)
+    answer: Any = client.generic(
+        case.method, prepared.url.raw_path.decode(), body, content_type="application/json"
+    )
+    content = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    response = httpx.Response(
+        answer.status_code, headers=dict(answer.items()), content=content, request=prepared
+    )
+    response.elapsed = timedelta(0)
+    return response
+
+
+def _json(body: Any) -> bytes:
+    try:
+        return json.dumps(body).encode("utf-8", "surrogatepass")
+    except TypeError:
+        # Nothing was generated: the operation takes no body, or the case leaves it out.
+        return b""
