@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tesslate.heartbeat import QUEUES
+
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
@@ -38,11 +40,58 @@ def test_no_secret_has_a_default():
         assert not re.search(r"PASSWORD|SECRET|_KEY", name), f"{name} defaults to {default!r}"
 
 
-def test_only_web_is_published():
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["web"]
+def test_only_the_proxy_is_published_and_grafana_to_this_machine():
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+
+    assert set(published) == {"proxy", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for port in published["grafana"])
 
 
-@pytest.mark.parametrize("name", ["postgres", "litellm-postgres", "redis", "beat"])
+def test_files_that_are_mounted_exist():
+    mounted = [
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if volume.startswith("./")
+    ]
+
+    assert mounted
+    for path in mounted:
+        assert (ROOT / path).exists(), path
+
+
+def test_images_are_pinned_to_a_release():
+    for name, service in SERVICES.items():
+        image = service["image"]
+        assert ":" in image, name
+        assert not image.endswith(":latest"), name
+
+
+def test_every_running_service_says_whether_it_is_well():
+    for name, service in SERVICES.items():
+        if service["restart"] != "no":
+            assert "healthcheck" in service, name
+
+
+def test_prometheus_asks_for_figures_where_they_are_told():
+    config = yaml.safe_load((ROOT / "ops" / "prometheus" / "prometheus.yml").read_text())
+    asked = {
+        (name, found["port"])
+        for job in config["scrape_configs"]
+        for found in job["dns_sd_configs"]
+        for name in found["names"]
+    }
+    listen = COMPOSE["x-app"]["environment"]["METRICS_LISTEN"].rpartition(":")[2]
+
+    assert {name for name, _ in asked} == {
+        "web", "worker", "worker-keys", "worker-bulk", "beat", "litellm"
+    }  # fmt: skip
+    assert {port for name, port in asked if name.startswith(("worker", "beat"))} == {int(listen)}
+
+
+@pytest.mark.parametrize(
+    "name", ["postgres", "litellm-postgres", "redis", "beat", "migrate", "backup", "prometheus"]
+)
 def test_what_needs_no_way_out_has_none(name):
     for network in SERVICES[name]["networks"]:
         assert COMPOSE["networks"][network]["internal"] is True
@@ -50,20 +99,30 @@ def test_what_needs_no_way_out_has_none(name):
 
 def test_only_litellm_reaches_its_own_database():
     members = [n for n, s in SERVICES.items() if "gateway-db" in s["networks"]]
-    assert sorted(members) == ["litellm", "litellm-postgres"]
+    assert sorted(members) == ["backup", "litellm", "litellm-postgres"]
 
 
 def test_every_service_is_bounded_and_restarted():
     for name, service in SERVICES.items():
-        if name != "migrate":
+        if name not in ("migrate", "backup"):
             assert service["restart"] == "unless-stopped", name
             assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}, name
 
 
-def test_our_own_containers_are_read_only_and_without_privileges():
-    for name in ("web", "worker", "worker-keys", "worker-bulk", "beat", "migrate"):
-        assert SERVICES[name]["read_only"] is True
-        assert SERVICES[name]["cap_drop"] == ["ALL"]
+def test_containers_are_read_only_and_without_privileges():
+    for name, service in SERVICES.items():
+        # LiteLLM's image generates its database client when it starts.
+        if name != "litellm":
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_every_queue_has_a_worker():
+    commands = [s["command"] for n, s in SERVICES.items() if n.startswith("worker")]
+    served = {command[command.index("--queues") + 1] for command in commands}
+
+    assert served == set(QUEUES)
 
 
 def test_the_image_holds_everything_that_the_settings_install():

@@ -18,7 +18,7 @@ def test_every_variable_that_is_read_is_described():
 
 def test_every_variable_that_is_described_is_read_somewhere():
     compose = (ROOT / "docker-compose.yml").read_text()
-    in_compose = set(re.findall(r"\$\{([A-Z0-9_]+)", compose))
+    in_compose = set(re.findall(r"(?:\$\{|\{environment: )([A-Z0-9_]+)", compose))
     assert not DOCUMENTED - READ - in_compose
 
 
