@@ -15,6 +15,7 @@ import logging
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -139,7 +140,7 @@ def check_day(day: date, *, at: datetime | None = None) -> UsageCheck:
     return check
 
 
-def _compare(day: date, settled: datetime) -> list[tuple[object, ...]]:
+def _compare(day: date, settled: datetime) -> list[tuple[Any, ...]]:
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     values = {
         "start": start,

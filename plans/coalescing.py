@@ -13,6 +13,7 @@ from django.db.models import Q
 from plans.event_types import INVOICE_CHANGES, SUBSCRIPTION_CHANGES
 from plans.metrics import EVENT_LAG, EVENTS
 from plans.models import StripeEvent
+from plans.revenue import note_invoices
 from plans.stripe_reading import Json, object_id, subscription_id
 
 OUTCOME = "subscription.coalesced"
@@ -35,7 +36,7 @@ def settle_siblings(event: StripeEvent, found: Json, *, read_from: datetime) -> 
             received_at__lt=read_from,
         )
         .exclude(pk=event.pk)
-        .only("pk", "type", "received_at", "payload")
+        .only("pk", "type", "received_at", "payload", "object_id")
     )
     served = [row for row in waiting if _asks_for(row, found)]
     StripeEvent.objects.filter(pk__in=[row.pk for row in served]).update(
@@ -45,6 +46,7 @@ def settle_siblings(event: StripeEvent, found: Json, *, read_from: datetime) -> 
         claimed_until=None,
         last_error="",
     )
+    note_invoices(row.object_id for row in served if row.type in INVOICE_CHANGES)
     for row in served:
         EVENTS.labels(row.type, StripeEvent.State.PROCESSED).inc()
         EVENT_LAG.observe(max(0.0, (read_from - row.received_at).total_seconds()))

@@ -25,6 +25,7 @@ from plans.event_types import INVOICE_CHANGES, SUBSCRIPTION_CHANGES
 from plans.models import BillingNotice, BillingProblem, StripeEvent
 from plans.notices import note
 from plans.problems import open_problem
+from plans.revenue import note_event
 from plans.stripe_reading import Json, object_id
 from plans.subscriptions import Reading, read_back, read_back_customer
 from tesslate.lib.cause import Cause
@@ -77,7 +78,9 @@ def handle(event: StripeEvent, *, now: datetime) -> Verdict:
     data = payload.get("data") or {}
     about = data.get("object") or {"id": event.object_id, "customer": event.stripe_customer_id}
     previous = data.get("previous_attributes") or {}
-    return handler(Incoming(event, about, previous, Cause.stripe(event.event_id), now))
+    verdict = handler(Incoming(event, about, previous, Cause.stripe(event.event_id), now))
+    note_event(event.type, about)
+    return verdict
 
 
 # Subscriptions
@@ -285,6 +288,11 @@ def on_fraud_warning(incoming: Incoming) -> Verdict:
     return Verdict(State.PROCESSED, "fraud_warning.noted")
 
 
+def on_credit_note(incoming: Incoming) -> Verdict:
+    """It changes what an invoice earned (plans.revenue), and nobody's access."""
+    return Verdict(State.PROCESSED, "credit_note.noted")
+
+
 # Catalogue
 
 
@@ -320,6 +328,7 @@ HANDLERS: dict[str, Callable[[Incoming], Verdict]] = {
     ),
     **_all("charge", "refunded", on_refund),
     **_all("refund", "created updated failed", on_refund),
+    **_all("credit_note", "created updated voided", on_credit_note),
     **_all(
         "charge.dispute",
         "created updated closed funds_withdrawn funds_reinstated",

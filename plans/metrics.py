@@ -1,6 +1,13 @@
 """Billing figures for Prometheus."""
 
+from collections.abc import Iterable
+
+from django.db.models import Count, Min
+from django.utils import timezone
 from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from plans.models import RevenueInvoice
 
 WEBHOOKS = Counter(
     "tesslate_webhooks_total",
@@ -32,3 +39,29 @@ RECONCILED = Counter(
     "Subscriptions that reconciliation looked at, by what it found.",
     ["finding"],
 )
+REVENUE_AUDITED = Counter(
+    "tesslate_revenue_audited_total",
+    "Invoices and refunds at Stripe, by whether our books of revenue had them so.",
+    ["finding"],
+)
+
+
+def figures() -> Iterable[Metric]:
+    """What the books of revenue wait for, read at scrape time."""
+    unread = RevenueInvoice.objects.filter(stale_since__isnull=False).aggregate(
+        count=Count("pk"), since=Min("stale_since")
+    )
+    lag = 0.0 if unread["since"] is None else (timezone.now() - unread["since"]).total_seconds()
+    yield GaugeMetricFamily(
+        "tesslate_revenue_unread_invoices", "Invoices still to be read.", value=unread["count"]
+    )
+    yield GaugeMetricFamily(
+        "tesslate_revenue_unread_seconds", "How long the oldest of them has waited.", value=lag
+    )
+    yield GaugeMetricFamily(
+        "tesslate_revenue_unconverted_invoices",
+        "Paid invoices in a currency for which no rate is known: not in any margin.",
+        value=RevenueInvoice.objects.filter(
+            fx_source=RevenueInvoice.Rate.MISSING, paid_at__isnull=False
+        ).count(),
+    )

@@ -32,6 +32,17 @@ BEAT_SCHEDULE = {
         "schedule": crontab(hour=3, minute=17),
         "options": {"queue": "bulk"},
     },
+    # Invoices that an event said to look at, and those whose fees are not settled.
+    "plans.read_revenue": {
+        "task": "plans.read_revenue",
+        "schedule": 30.0,
+        "options": {"queue": "bulk", "expires": 30},
+    },
+    "plans.audit_revenue": {
+        "task": "plans.audit_revenue",
+        "schedule": crontab(hour=3, minute=47),
+        "options": {"queue": "bulk"},
+    },
     "plans.prune_payloads": {
         "task": "plans.prune_payloads",
         "schedule": crontab(hour=4, minute=29),

@@ -6,7 +6,7 @@ effect. Failures are StripeUnavailable (try again) or StripeRejected (do not); a
 Stripe does not know reads as None.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -72,6 +72,43 @@ class Stripe:
 
     def invoice(self, invoice_id: str) -> Json | None:
         return self._find("/v1/invoices", invoice_id)
+
+    def invoices(self, *, created_from: int) -> Iterator[Json]:
+        """Every invoice made since then, newest first."""
+        return self._pages("/v1/invoices", created={"gte": created_from})
+
+    def invoice_lines(self, invoice: Mapping[str, Any]) -> Iterator[Json]:
+        """All lines of an invoice; those that came with it save a request."""
+        lines = invoice.get("lines") or {}
+        if lines.get("has_more") or "data" not in lines:
+            return self._pages(f"/v1/invoices/{quote(invoice['id'], safe='')}/lines")
+        return iter(lines["data"])
+
+    def invoice_payments(
+        self, *, invoice: str | None = None, payment_intent: str | None = None
+    ) -> Iterator[Json]:
+        """What was paid, or is to be paid, to an invoice; or by one payment intent."""
+        if invoice is not None:
+            return self._pages("/v1/invoice_payments", invoice=invoice)
+        by_intent = {"type": "payment_intent", "payment_intent": payment_intent}
+        return self._pages("/v1/invoice_payments", payment=by_intent)
+
+    def payment_intent(self, intent_id: str) -> Json | None:
+        """The intent with its latest charge, and what that moved in our balance."""
+        expand = ["latest_charge.balance_transaction"]
+        return self._find("/v1/payment_intents", intent_id, expand=expand)
+
+    def refunds(self, *, payment_intent: str) -> Iterator[Json]:
+        return self._pages("/v1/refunds", payment_intent=payment_intent)
+
+    def refunds_since(self, *, created_from: int) -> Iterator[Json]:
+        return self._pages("/v1/refunds", created={"gte": created_from})
+
+    def disputes(self, *, payment_intent: str) -> Iterator[Json]:
+        return self._pages("/v1/disputes", payment_intent=payment_intent)
+
+    def credit_notes(self, *, invoice: str) -> Iterator[Json]:
+        return self._pages("/v1/credit_notes", invoice=invoice)
 
     def checkout_session(self, session_id: str) -> Json | None:
         return self._find("/v1/checkout/sessions", session_id)

@@ -7,9 +7,10 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from plans import inbox, notices
+from plans import inbox, notices, revenue
 from plans.entitlements import BATCH, refresh_due
 from plans.reconciliation import backfill_events, read_back_due, reconcile
+from plans.revenue_audit import audit_revenue
 from tesslate.lib.cause import Cause
 
 # A task gives way after this long, so that others in its queue have their turn.
@@ -51,6 +52,17 @@ def backfill() -> None:
 @shared_task(name="plans.reconcile")
 def reconcile_daily() -> None:
     reconcile(cause=Cause.system("reconcile"))
+
+
+@shared_task(name="plans.read_revenue")
+def read_revenue() -> None:
+    revenue.note_unsettled()
+    _while_there_is_work(revenue.read_next)
+
+
+@shared_task(name="plans.audit_revenue")
+def audit_revenue_daily() -> None:
+    audit_revenue()
 
 
 @shared_task(name="plans.prune_payloads")

@@ -26,6 +26,7 @@ from chatproxy.usage_metrics import figures as usage_figures
 from llmkeys.metrics import figures as key_figures
 from llmkeys.models import GatewayState
 from plans.gateway_config import CannotRead, model_providers
+from plans.metrics import figures as revenue_figures
 from plans.models import CurrentEntitlement, GatewayModel
 from plans.problems import problems
 from tesslate import health
@@ -52,6 +53,7 @@ class DatabaseFigures(Collector):
         )
         yield from key_figures()
         yield from usage_figures()
+        yield from revenue_figures()
         yield self._problems()
         yield self._models()
         yield from self._connections()

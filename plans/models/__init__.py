@@ -7,6 +7,7 @@ from plans.models.entitlement import CurrentEntitlement
 from plans.models.grants import PlanGrant
 from plans.models.inbox import EventBackfill, StripeEvent
 from plans.models.problems import BillingNotice, BillingProblem
+from plans.models.revenue import ExchangeRate, RevenueCharge, RevenueInvoice, RevenueItem
 from plans.models.subscriptions import Customer, StripeCustomerAlias, Subscription
 
 __all__ = [
@@ -16,10 +17,14 @@ __all__ = [
     "CurrentEntitlement",
     "Customer",
     "EventBackfill",
+    "ExchangeRate",
     "GatewayModel",
     "Plan",
     "PlanGrant",
     "Price",
+    "RevenueCharge",
+    "RevenueInvoice",
+    "RevenueItem",
     "StripeCustomerAlias",
     "StripeEvent",
     "Subscription",

@@ -1,11 +1,7 @@
 """Amounts as people write them."""
 
-# https://docs.stripe.com/currencies: amounts of these have no, or three, decimals.
-ZERO_DECIMAL = frozenset(
-    {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv"}
-    | {"xaf", "xof", "xpf"}
-)
-THREE_DECIMAL = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
+from tesslate.lib.currencies import decimals
+
 SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥"}
 
 
@@ -15,8 +11,8 @@ def format_money(amount: int, currency: str = "usd") -> str:
     ``amount`` is in the currency's smallest unit, as Stripe has it.
     """
     currency = currency.lower()
-    decimals = 0 if currency in ZERO_DECIMAL else 3 if currency in THREE_DECIMAL else 2
-    whole, rest = divmod(abs(amount), 10**decimals)
-    number = f"{whole:,}" + (f".{rest:0{decimals}d}" if rest else "")
+    digits = decimals(currency)
+    whole, rest = divmod(abs(amount), 10**digits)
+    number = f"{whole:,}" + (f".{rest:0{digits}d}" if rest else "")
     symbol = SYMBOLS.get(currency, f"{currency.upper()} ")
     return f"{'-' if amount < 0 else ''}{symbol}{number}"

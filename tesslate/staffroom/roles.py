@@ -49,6 +49,9 @@ ROLES: dict[str, frozenset[str]] = {
     | _all("view", ["accounts.auditentry", "plans.stripeevent"])
     | _all("add change", ["plans.plangrant"])
     | _all("add", ["llmkeys.usageentry"])
+    | _all("view", ["plans.revenueitem", "plans.exchangerate"])
+    | _all("view change", ["plans.revenueinvoice"])
+    | _all("add change", ["plans.exchangerate"])
     | _all("change", ["plans.stripeevent", "plans.price", "plans.billingproblem"]),
     # Keeps it running: catalogue, prompts, keys, switches.
     "operator": SEES_CASES
