@@ -60,8 +60,11 @@ def claim(rows: QuerySet[Row], *, limit: int, ids: Collection[int] | None = None
 
 
 def release(rows: QuerySet[Row], claim: Claim, ids: Collection[int]) -> None:
-    """Give rows back untouched: nothing was sent for them."""
-    mine = rows.model._default_manager.filter(pk__in=ids, lease_token=claim.token)
-    given_back = {"lease_token": "", "lease_until": None, "attempts": F("attempts") - 1}
-    mine.exclude(pk__in=claim.in_doubt).update(in_doubt=False, **given_back)
-    mine.filter(pk__in=claim.in_doubt).update(**given_back)
+    """Give rows back untouched: nothing was sent for them.
+
+    They stay in doubt. Somebody may have asked meanwhile to have them read back, and one read too
+    many is cheaper than one too few.
+    """
+    rows.model._default_manager.filter(pk__in=ids, lease_token=claim.token).update(
+        lease_token="", lease_until=None, attempts=F("attempts") - 1
+    )

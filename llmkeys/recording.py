@@ -122,7 +122,6 @@ def record_postponed(claim: Claim, postponed: Mapping[int, Postponed]) -> None:
         VirtualKey.objects.filter(pk=key_id, lease_token=claim.token).update(
             lease_token="",
             lease_until=None,
-            in_doubt=key_id in claim.in_doubt,
             attempts=F("attempts") - 1,
             next_attempt_at=now + timedelta(seconds=reason.seconds),
             last_error=str(reason)[:500],
@@ -138,7 +137,6 @@ def _changes(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any
         seen["last_used_at"] = used
     if isinstance(result.error, Postponed):
         return {
-            "in_doubt": result.work.in_doubt,
             "attempts": F("attempts") - 1,
             "next_attempt_at": now + timedelta(seconds=result.error.seconds),
             "last_error": str(result.error)[:500],
@@ -154,7 +152,8 @@ def _success(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any
     stored: dict[str, Any] = {
         "desired": work.desired,
         "observed_generation": work.generation,
-        "in_doubt": False,
+        # Whoever changed it meanwhile may have asked to have it read back.
+        "in_doubt": changed_meanwhile,
         "attempts": 0,
         "last_error": "",
         "parked_at": None,
@@ -179,7 +178,7 @@ def _failure(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any
     wait = backoff(row.attempts, retry_after=retry_after)
     unread = result.work.in_doubt and result.row is None and not refused
     stored: dict[str, Any] = {
-        "in_doubt": result.in_doubt or unread,
+        "in_doubt": result.in_doubt or unread or row.generation != result.work.generation,
         "last_error": str(error)[:500],
         "next_attempt_at": now + timedelta(seconds=wait),
     }

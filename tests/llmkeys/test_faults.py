@@ -10,6 +10,7 @@ from django.utils import timezone
 from accounts.models import User
 from llmkeys import breaker, gateway, leases, marking, reconcile
 from llmkeys.models import GatewayState, KeyEvent, VirtualKey
+from llmkeys.services import heal_key
 from plans.models import Plan
 from tesslate.lib.crypto import decrypt
 from tests.factories import UserFactory
@@ -235,6 +236,22 @@ def test_S18_a_change_during_the_work_is_not_lost(
     key.refresh_from_db()
     assert key.is_in_step
     assert standin.key(key).max_budget == 1
+
+
+def test_S18_a_wish_to_read_back_that_comes_during_the_work_is_not_lost(
+    standin: StandIn, key: VirtualKey, user: User, pro: Plan
+) -> None:
+    entitle(user, pro)
+
+    def edited_and_noticed(request: httpx.Request) -> httpx.Response | None:
+        standin.after = None
+        standin.edit(key, rpm_limit=9999)
+        heal_key(user_id=user.pk, cause=CAUSE)
+        return None
+
+    standin.after = on("/key/update", edited_and_noticed)
+    sync()
+    assert standin.key(key).rpm_limit is None
 
 
 def test_S19_a_worker_that_died_is_followed_by_one_that_reads_first(
