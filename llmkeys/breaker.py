@@ -10,7 +10,7 @@ import threading
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
@@ -78,7 +78,11 @@ def state() -> GatewayState:
 
 
 def is_open() -> bool:
-    return GatewayState.objects.filter(url=settings.LITELLM_URL, opened_at__isnull=False).exists()
+    """Whether to leave keys alone: the gateway does not work, or is not the one in use."""
+    here = Q(url=settings.LITELLM_URL)
+    return GatewayState.objects.filter(
+        here & Q(opened_at__isnull=False) | ~here & Q(in_use_since__isnull=False)
+    ).exists()
 
 
 def open_for(error: LiteLLMError) -> None:

@@ -63,6 +63,14 @@ def mark_plans(plan_ids: Collection[int], *, cause: Cause) -> None:
     transaction.on_commit(partial(send, "sync_plans", ids), robust=True)
 
 
+def mark_everything(*, cause: Cause) -> None:
+    """Put every key that the gateway may know behind, and all that plans share, to be read back."""
+    VirtualKey.objects.filter(removed_at=None).update(**behind(cause), in_doubt=True)
+    # Whether it holds what plans share is unknown, and keys cannot be made without that.
+    PlanAtGateway.objects.update(**behind(cause), in_doubt=True, observed=None)
+    transaction.on_commit(partial(send, "drain"), robust=True)
+
+
 def wake(key_ids: list[int]) -> None:
     """Have a worker look at these keys as soon as the transaction commits."""
     if len(key_ids) <= MANY:

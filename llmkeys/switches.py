@@ -124,7 +124,7 @@ def _has_reached_the_gateway(switch: KillSwitch) -> bool:
     if switch.user_id is not None:
         keys = VirtualKey.live.filter(user_id=switch.user_id)
         return all(key.is_in_step for key in keys)
-    rows = PlanAtGateway.objects.filter(plan__in=affected_plans(switch), observed__isnull=False)
+    rows = PlanAtGateway.objects.filter(plan__in=affected_plans(switch))
     return all(row.is_in_step for row in rows)
 
 

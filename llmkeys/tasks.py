@@ -4,6 +4,7 @@ without harm: ``sweep`` finds the same work in the database."""
 from celery import shared_task
 
 from llmkeys import (
+    addresses,
     audit,
     breaker,
     gateway,
@@ -47,7 +48,7 @@ def audit_keys() -> None:
 def sweep() -> None:
     """Every few seconds: whatever is behind, due or to be proved."""
     upkeep.keep_time()
-    if breaker.try_to_close(gateway.client()):
+    if addresses.follow() and breaker.try_to_close(gateway.client()):
         shared_objects.sync_plans()
         reconcile.drain(seconds=20)
         probes.probe_due()

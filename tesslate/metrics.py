@@ -23,8 +23,8 @@ from prometheus_client.registry import Collector
 
 from accounts.models import User
 from chatproxy.usage_metrics import figures as usage_figures
+from llmkeys import breaker
 from llmkeys.metrics import figures as key_figures
-from llmkeys.models import GatewayState
 from plans.gateway_config import CannotRead, model_providers
 from plans.metrics import figures as revenue_figures
 from plans.models import CurrentEntitlement, GatewayModel
@@ -61,7 +61,7 @@ class DatabaseFigures(Collector):
         yield GaugeMetricFamily(
             "tesslate_gateway_breaker_open",
             "1 while workers leave the gateway alone because it fails.",
-            value=int(GatewayState.objects.filter(opened_at__isnull=False).exists()),
+            value=int(breaker.is_open()),
         )
 
     def _backlogs(self) -> Iterable[Metric]:

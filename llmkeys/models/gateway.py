@@ -1,6 +1,7 @@
 """The gateway's own health, as all workers together see it."""
 
 from django.db import models
+from django.db.models import Q
 
 
 class GatewayState(models.Model):
@@ -15,6 +16,8 @@ class GatewayState(models.Model):
         MASTER_KEY = "master_key", "Refuses our master key"
 
     url = models.CharField(max_length=500, unique=True)
+    # Set while what we remember of keys is about this gateway (llmkeys.addresses).
+    in_use_since = models.DateTimeField(null=True, blank=True)
     opened_at = models.DateTimeField(null=True, blank=True)
     reason = models.CharField(max_length=20, choices=Reason, blank=True)
     detail = models.CharField(max_length=500, blank=True)
@@ -26,6 +29,15 @@ class GatewayState(models.Model):
     last_ok_at = models.DateTimeField(null=True, blank=True)
     # When everything was last compared and found equal (llmkeys.converge).
     converged_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                models.Value(1),
+                condition=Q(in_use_since__isnull=False),
+                name="gateway_one_in_use",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.url} ({self.reason or 'in use'})"
