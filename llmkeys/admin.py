@@ -36,6 +36,7 @@ from tesslate.lib.errors import ApiError
 
 TABLE = '<div class="room-scroll" tabindex="0"><table class="room-table">{}</table></div>'
 HEADINGS = SafeString("<tr><th></th><th>field</th><th>desired</th><th>observed</th></tr>")
+STAGE_HEADINGS = SafeString("<tr><th>stage</th><th>looked at</th><th>differ</th></tr>")
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
@@ -298,7 +299,44 @@ class KeyEventAdmin(ReadOnlyAdmin):
 
 @admin.register(GatewayState)
 class GatewayStateAdmin(ReadOnlyAdmin):
-    list_display = ["url", "reason", "opened_at", "retry_at", "last_ok_at", "converged_at"]
+    list_display = [
+        "url",
+        "reason",
+        "opened_at",
+        "in_use_since",
+        "differing",
+        "compared_at",
+        "converged_at",
+    ]
+    fieldsets = [
+        (None, {"fields": ["url", "in_use_since"]}),
+        ("Breaker", {"fields": ["opened_at", "reason", "detail", "retry_at", "openings"]}),
+        (
+            "Billing against the gateway",
+            {"fields": ["converged_at", "compared_at", "stages", "examples"]},
+        ),
+    ]
+
+    @admin.display(description="differences")
+    def differing(self, state: GatewayState) -> int | None:
+        """None while nothing was compared yet."""
+        if state.compared_at is None:
+            return None
+        return sum(differ for _, differ in state.comparison.values())
+
+    @admin.display(description="by stage")
+    def stages(self, state: GatewayState) -> SafeString:
+        rows = format_html_join(
+            "",
+            "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
+            ((stage, looked_at, differ) for stage, (looked_at, differ) in state.comparison.items()),
+        )
+        return format_html(TABLE, format_html("{}{}", STAGE_HEADINGS, rows))
+
+    @admin.display(description="differences")
+    def examples(self, state: GatewayState) -> SafeString:
+        rows = format_html_join("", "<tr><td>{}</td></tr>", ((line,) for line in state.differences))
+        return format_html(TABLE, rows)
 
 
 @admin.register(KillSwitch)

@@ -106,7 +106,6 @@ def close() -> None:
     closed = GatewayState.objects.filter(url=settings.LITELLM_URL, opened_at__isnull=False).update(
         opened_at=None, retry_at=None, reason="", detail="", openings=0
     )
-    GatewayState.objects.filter(url=settings.LITELLM_URL).update(last_ok_at=timezone.now())
     if closed:
         # What waited for the gateway waits no longer; oldest first (llmkeys.leases.claim).
         for model in (VirtualKey, PlanAtGateway):

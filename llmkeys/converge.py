@@ -4,7 +4,6 @@ for a sample to what it does, for all users. Reports every difference; changes n
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
@@ -20,6 +19,8 @@ from plans.models import CurrentEntitlement
 from tesslate.lib.crypto import decrypt
 
 BATCH = 500
+# Differences that are kept for staff to see; all of them go to whoever asked.
+EXAMPLES = 50
 HARMLESS = {audit.Kind.FOREIGN.value}
 
 
@@ -54,16 +55,31 @@ Sink = Callable[[Difference], None]
 def check(*, sample: int = 20, tell: Sink) -> Report:
     """Walk the whole chain. ``tell`` hears of each difference as it is found.
 
-    Notes the moment on GatewayState.converged_at when there was none.
+    The outcome is kept on GatewayState, for metrics and staff, with the moment where there was no
+    difference.
     """
     report = Report()
+    examples: list[str] = []
     for stage in (_entitlements, _keys, _plans, _gateway, lambda r: _probes(r, sample)):
         for difference in stage(report):
             report.differing[difference.stage] += 1
+            if len(examples) < EXAMPLES:
+                examples.append(str(difference))
             tell(difference)
-    if report.converged:
-        GatewayState.objects.filter(pk=breaker.state().pk).update(converged_at=timezone.now())
+    _keep(report, examples)
     return report
+
+
+def _keep(report: Report, examples: list[str]) -> None:
+    now = timezone.now()
+    GatewayState.objects.filter(pk=breaker.state().pk).update(
+        compared_at=now,
+        comparison={
+            stage: [count, report.differing[stage]] for stage, count in report.checked.items()
+        },
+        differences=examples,
+        **({"converged_at": now} if report.converged else {}),
+    )
 
 
 def _entitlements(report: Report) -> Iterator[Difference]:
@@ -197,7 +213,3 @@ def _is_used_up(key: VirtualKey) -> bool:
     row = gateway.client().get_key(key.key_hash)
     spend = money((row or {}).get("spend"))
     return allowed is not None and spend is not None and spend >= allowed
-
-
-def last_converged() -> datetime | None:
-    return breaker.state().converged_at

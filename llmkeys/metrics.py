@@ -53,6 +53,7 @@ def figures() -> Iterable[Metric]:
         keys["disobeyed"] + plans,
     )
     yield from _audit_figures()
+    yield from _convergence_figures()
     yield from _usage_figures()
 
 
@@ -91,13 +92,29 @@ def _audit_figures() -> Iterable[Metric]:
     if last is not None and last.finished_at is not None:
         at = last.finished_at.timestamp()
         yield _gauge("tesslate_audit_finished_timestamp", "When it finished.", at)
-    state = GatewayState.objects.filter(converged_at__isnull=False).first()
+
+
+def _convergence_figures() -> Iterable[Metric]:
+    """What the last comparison of everything found (llmkeys.converge), stage by stage."""
+    state = GatewayState.objects.filter(url=settings.LITELLM_URL).first()
+    checked = GaugeMetricFamily(
+        "tesslate_convergence_checked", "Looked at by the last comparison.", labels=["stage"]
+    )
+    differing = GaugeMetricFamily(
+        "tesslate_convergence_differences",
+        "Differences that the last comparison of billing with the gateway found.",
+        labels=["stage"],
+    )
+    for stage, (looked_at, differ) in (state.comparison if state else {}).items():
+        checked.add_metric([stage], looked_at)
+        differing.add_metric([stage], differ)
+    yield from (checked, differing)
+    if state is not None and state.compared_at is not None:
+        text = "When everything was last compared."
+        yield _gauge("tesslate_compared_timestamp", text, state.compared_at.timestamp())
     if state is not None and state.converged_at is not None:
-        yield _gauge(
-            "tesslate_converged_timestamp",
-            "When everything was last compared and found equal.",
-            state.converged_at.timestamp(),
-        )
+        text = "When everything was last compared and found equal."
+        yield _gauge("tesslate_converged_timestamp", text, state.converged_at.timestamp())
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -15,6 +15,11 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": timedelta(minutes=1),
         "options": {"expires": 60},
     },
+    "llmkeys-convergence": {
+        "task": "llmkeys.tasks.check_convergence",
+        "schedule": timedelta(hours=6),
+        "options": {"expires": 3600},
+    },
     "llmkeys-audit": {
         "task": "llmkeys.tasks.audit_keys",
         "schedule": timedelta(hours=1),
@@ -30,4 +35,5 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     "llmkeys.tasks.drain": {"queue": "bulk"},
     "llmkeys.tasks.advance_rollouts": {"queue": "bulk"},
     "llmkeys.tasks.audit_keys": {"queue": "bulk"},
+    "llmkeys.tasks.check_convergence": {"queue": "bulk"},
 }

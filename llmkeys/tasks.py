@@ -1,12 +1,15 @@
 """Wake-up calls. Each is a few lines around a step that tests call directly, and each could be lost
 without harm: ``sweep`` finds the same work in the database."""
 
+import logging
+
 from celery import shared_task
 
 from llmkeys import (
     addresses,
     audit,
     breaker,
+    converge,
     gateway,
     probes,
     reconcile,
@@ -15,6 +18,8 @@ from llmkeys import (
     switches,
     upkeep,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @shared_task
@@ -42,6 +47,14 @@ def advance_rollouts() -> None:
 @shared_task
 def audit_keys() -> None:
     audit.run_audit()
+
+
+@shared_task
+def check_convergence() -> None:
+    """Differences are told in the log, in the metrics and to staff; the audit mends them."""
+    report = converge.check(tell=lambda difference: logger.warning("Differs: %s", difference))
+    if report.converged:
+        logger.info("Billing, entitlements, keys and the gateway agree")
 
 
 @shared_task(expires=5)

@@ -20,6 +20,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count
 
+from llmkeys.audit import Kind
 from llmkeys.gateway import client as gateway
 from llmkeys.models import AuditRun, VirtualKey
 from plans.gateway_config import CannotRead, model_names
@@ -261,9 +262,10 @@ def _drift() -> Result:
     run = AuditRun.objects.filter(finished_at__isnull=False).order_by("-pk").first()
     if run is None:
         return WARNING, "never audited", "manage.py audit_keys"
-    counts = {name: count for name, count in run.counts.items() if name != "in_step" and count}
+    fine = {Kind.IN_STEP.value, Kind.MOVING.value}
+    counts = {name: count for name, count in run.counts.items() if name not in fine and count}
     told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
-    worrying = counts.keys() - {"foreign"}
+    worrying = counts.keys() - {Kind.FOREIGN.value}
     return (
         WARNING if worrying else OK,
         f"{told} ({run.finished_at:%Y-%m-%d %H:%M})",

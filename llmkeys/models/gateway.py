@@ -22,13 +22,14 @@ class GatewayState(models.Model):
     reason = models.CharField(max_length=20, choices=Reason, blank=True)
     detail = models.CharField(max_length=500, blank=True)
     retry_at = models.DateTimeField(null=True, blank=True)
-    # Calls that failed in a row, over all workers.
-    failures = models.PositiveIntegerField(default=0)
     # How often it has opened in a row, for the wait until the next probe.
     openings = models.PositiveIntegerField(default=0)
-    last_ok_at = models.DateTimeField(null=True, blank=True)
     # When everything was last compared and found equal (llmkeys.converge).
     converged_at = models.DateTimeField(null=True, blank=True)
+    # The last comparison, equal or not: for each stage [looked at, differing], and examples.
+    compared_at = models.DateTimeField(null=True, blank=True)
+    comparison = models.JSONField(default=dict, blank=True)
+    differences = models.JSONField(default=list, blank=True)
 
     class Meta:
         constraints = [

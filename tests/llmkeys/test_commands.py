@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
+from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
-from llmkeys import gateway
+from llmkeys import converge, gateway, metrics
 from llmkeys.models import GatewayState, VirtualKey
 from plans.entitlements import refresh_entitlements
 from plans.models import Plan
@@ -78,6 +79,37 @@ def test_converge_finds_a_difference_in_every_stage(
     VirtualKey.objects.update(lifecycle="retired")
     assert "is entitled and has no key" in run("converge", "--check")
     assert "failed:" in run("converge", "--check")
+
+
+def test_the_last_comparison_is_kept_for_metrics_and_staff(
+    standin: StandIn, settled: VirtualKey, staff: User, staff_client: Client
+) -> None:
+    refresh_entitlements([staff.pk], cause=CAUSE)
+    sync()
+    converge.check(tell=lambda difference: None)
+    assert figure("tesslate_convergence_differences", "observed → gateway") == 0
+
+    standin.edit(settled, max_budget=99.0)
+    told: list[str] = []
+    converge.check(tell=lambda difference: told.append(str(difference)))
+    assert figure("tesslate_convergence_checked", "desired → observed") == 2
+    assert figure("tesslate_convergence_differences", "observed → gateway") == 1
+    state = GatewayState.objects.get()
+    assert state.converged_at is not None
+    assert state.compared_at is not None
+    assert state.compared_at > state.converged_at
+    page = staff_client.get(f"/admin/llmkeys/gatewaystate/{state.pk}/change/").content.decode()
+    assert told[0] in page
+
+
+def figure(name: str, stage: str) -> float:
+    found = [
+        sample.value
+        for metric in metrics.figures()
+        for sample in metric.samples
+        if sample.name == name and sample.labels["stage"] == stage
+    ]
+    return found[0]
 
 
 def test_converge_tells_an_undecided_user_and_a_key_without_entitlement(
