@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from django.conf import settings
@@ -36,10 +37,10 @@ def sync_keys(key_ids: Collection[int]) -> int:
     """Bring these keys into step, as far as they are behind, due and free; how many were done."""
     done = 0
     for _ in range(TURNS):
-        turn = sync_batch(ids=key_ids, limit=len(key_ids))
-        if turn == 0:
+        turn = _turn(ids=key_ids, limit=len(key_ids))
+        done += turn.claimed
+        if not turn.changed_meanwhile:
             break
-        done += turn
     return done
 
 
@@ -58,11 +59,24 @@ def drain(*, seconds: float = 50) -> int:
 def sync_batch(*, ids: Collection[int] | None = None, limit: int = BATCH) -> int:
     """One turn with up to ``limit`` keys. Returns how many were claimed; 0 when there is nothing
     to do, or when the gateway is known to be down."""
+    return _turn(ids=ids, limit=limit).claimed
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How many keys it took, and whether any of them changed again while it was at work. Such a
+    change's own wake-up may have come in vain, as the key was taken."""
+
+    claimed: int = 0
+    changed_meanwhile: bool = False
+
+
+def _turn(*, ids: Collection[int] | None, limit: int) -> Turn:
     if breaker.is_open():
-        return 0
+        return Turn()
     claimed = claim(VirtualKey.objects.all(), limit=limit, ids=ids)
     if not claimed.ids:
-        return 0
+        return Turn()
     client = gateway.client()
     circuit = BatchBreaker(client)
     try:
@@ -70,15 +84,23 @@ def sync_batch(*, ids: Collection[int] | None = None, limit: int = BATCH) -> int
     except LiteLLMError as error:
         release(VirtualKey.objects.all(), claimed, claimed.ids)
         breaker.open_for(error)
-        return 0
+        return Turn()
     recording.record_postponed(claimed, postponed)
-    untouched = act(client, circuit, claimed, groups)
-    if untouched:
-        release(VirtualKey.objects.all(), claimed, untouched)
+    done = act(client, circuit, claimed, groups)
+    if done.untouched:
+        release(VirtualKey.objects.all(), claimed, done.untouched)
     if circuit.trip is not None:
         breaker.open_for(circuit.trip)
-        return 0
-    return len(claimed.ids)
+        return Turn()
+    return Turn(len(claimed.ids), done.changed_meanwhile)
+
+
+@dataclass(slots=True)
+class Done:
+    """The keys left untouched because the gateway went down, and whether others changed again."""
+
+    untouched: list[int] = field(default_factory=list)
+    changed_meanwhile: bool = False
 
 
 def act(
@@ -86,23 +108,22 @@ def act(
     circuit: BatchBreaker,
     claimed: Claim,
     groups: Sequence[Sequence[KeyWork]],
-) -> list[int]:
-    """Work through the groups side by side and record results as they come in; the keys that
-    were left untouched because the gateway went down."""
-    untouched: list[int] = []
+) -> Done:
+    """Work through the groups side by side and record results as they come in."""
+    done = Done()
     if len(groups) == 1:
-        _keep(claimed, _act_on_group(client, circuit, groups[0]), untouched)
-        return untouched
+        _keep(claimed, _act_on_group(client, circuit, groups[0]), done)
+        return done
     with ThreadPoolExecutor(min(settings.LITELLM_CONCURRENCY, max(1, len(groups)))) as threads:
         pending = [threads.submit(_act_on_group, client, circuit, group) for group in groups]
         ready: list[KeyResult] = []
         for future in as_completed(pending):
             ready += future.result()
             if len(ready) >= RECORDED_TOGETHER:
-                _keep(claimed, ready, untouched)
+                _keep(claimed, ready, done)
                 ready = []
-        _keep(claimed, ready, untouched)
-    return untouched
+        _keep(claimed, ready, done)
+    return done
 
 
 def _act_on_group(
@@ -131,15 +152,15 @@ _UNTOUCHED = Postponed("the gateway is down", 0)
 _AFTER_SIBLING = Postponed("another key of this user has to go first", 1)
 
 
-def _keep(claimed: Claim, results: Iterable[KeyResult], untouched: list[int]) -> None:
+def _keep(claimed: Claim, results: Iterable[KeyResult], done: Done) -> None:
     worked = []
     for result in results:
         if result.error is _UNTOUCHED:
-            untouched.append(result.work.key_id)
+            done.untouched.append(result.work.key_id)
         else:
             worked.append(result)
             logger.debug("Synced a key", extra=summary(result))
-    recording.record(claimed, worked)
+    done.changed_meanwhile |= recording.record(claimed, worked)
 
 
 # Preparation

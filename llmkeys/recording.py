@@ -49,11 +49,12 @@ def backoff(attempts: int, *, retry_after: float | None = None) -> float:
     return max(wait, min(retry_after or 0.0, longest))
 
 
-def record(claim: Claim, results: Iterable[KeyResult]) -> None:
-    """Store the results in one transaction and leave the trail."""
+def record(claim: Claim, results: Iterable[KeyResult]) -> bool:
+    """Store the results in one transaction and leave the trail. Whether any of the keys changed
+    again meanwhile."""
     results = list(results)
     if not results:
-        return
+        return False
     now = timezone.now()
     with transaction.atomic():
         # The order in which everybody locks keys.
@@ -82,6 +83,11 @@ def record(claim: Claim, results: Iterable[KeyResult]) -> None:
         changes.publish({row.user_id for row in rows.values() if row.pk in touched})
         _follow_up(results, rows)
     _count(results, rows, now)
+    return any(
+        rows[result.work.key_id].generation != result.work.generation
+        for result in results
+        if result.work.key_id in rows
+    )
 
 
 def _count(results: Iterable[KeyResult], rows: Mapping[int, VirtualKey], now: datetime) -> None:
