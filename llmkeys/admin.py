@@ -322,7 +322,7 @@ class GatewayStateAdmin(ReadOnlyAdmin):
         """None while nothing was compared yet."""
         if state.compared_at is None:
             return None
-        return sum(differ for _, differ in state.comparison.values())
+        return sum(int(differ) for _, differ in state.comparison.values())
 
     @admin.display(description="by stage")
     def stages(self, state: GatewayState) -> SafeString:
