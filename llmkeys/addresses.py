@@ -37,7 +37,7 @@ def follow(*, started: datetime | None = None) -> bool:
         in_use = GatewayState.objects.select_for_update().exclude(in_use_since=None).first()
         if in_use is not None and in_use.url == settings.LITELLM_URL:
             return True
-        since = in_use and in_use.in_use_since
+        since = in_use.in_use_since if in_use is not None else None
         if since is not None and since > (started or PROCESS_STARTED):
             logger.error("This process is set to a gateway that was replaced since it started")
             return False
