@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('llmkeys', '0003_rotate_again_after_undo'),
+        ('llmkeys', '0004_usage'),
     ]
 
     operations = [
