@@ -14,7 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
-from unfold.paginator import InfinitePaginator
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextareaWidget
 
 from accounts.models import User
@@ -23,9 +23,17 @@ from chatproxy.prompts import VARIABLES, load_prompts, unknown_variables
 from chatproxy.publishing import diff, publish_version, start_split, write_version
 from chatproxy.selectors import find_request
 from plans.models import GatewayModel, Plan
+from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
 from tesslate.lib.changes import PROMPTS, publish
 from tesslate.lib.errors import ApiError
+
+OUTCOME_COLOURS = {
+    ChatRequest.Outcome.COMPLETED: "success",
+    ChatRequest.Outcome.REFUSED: "warning",
+    ChatRequest.Outcome.FAILED: "danger",
+    ChatRequest.Outcome.BROKEN: "danger",
+}
 
 
 class PromptForm(forms.ModelForm[SystemPrompt]):
@@ -230,7 +238,7 @@ class ChatRequestAdmin(ModelAdmin):  # type: ignore[misc]
         "user",
         "model",
         "plan_code",
-        "outcome",
+        "shown_outcome",
         "status",
         "error_code",
         "tokens",
@@ -238,17 +246,26 @@ class ChatRequestAdmin(ModelAdmin):  # type: ignore[misc]
         "ttfb_ms",
         "duration_ms",
     )
-    list_filter = ("outcome", "plan_code", "client", "is_estimated")
+    list_filter = (
+        ("started_at", DaysFilter),
+        "outcome",
+        ("model", RecentValuesFilter),
+        ("plan_code", RecentValuesFilter),
+        ("error_code", RecentValuesFilter),
+        "client",
+        "is_estimated",
+    )
     list_select_related = ("user",)
     search_fields = ("id",)
     search_help_text = "A request id (req_…) or a user's e-mail address, in full."
     ordering = ("-started_at",)
-    # Counting millions of rows would take longer than reading a page of them.
-    paginator = InfinitePaginator
-    show_full_result_count = False
     list_per_page = 50
     readonly_fields = ("public_id", "decision_text")
     exclude = ("id", "decision")
+
+    @display(label=OUTCOME_COLOURS, ordering="outcome", description="Outcome")  # type: ignore[untyped-decorator]
+    def shown_outcome(self, row: ChatRequest) -> tuple[str, str]:
+        return row.outcome, row.get_outcome_display()
 
     @admin.display(description="Tokens")
     def tokens(self, row: ChatRequest) -> str:

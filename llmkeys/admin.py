@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
 from llmkeys import (
     marking,
@@ -31,9 +32,19 @@ from llmkeys.models import (
     VirtualKey,
 )
 from llmkeys.selectors import shown_state
+from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
+from tesslate.lib.staffactions import asks, given_reason
 
+STATE_COLOURS = {
+    "ready": "success",
+    "pending": "info",
+    "updating": "info",
+    "retiring": "warning",
+    "stuck": "danger",
+    "blocked": "danger",
+}
 TABLE = '<div class="room-scroll" tabindex="0"><table class="room-table">{}</table></div>'
 HEADINGS = SafeString("<tr><th></th><th>field</th><th>desired</th><th>observed</th></tr>")
 STAGE_HEADINGS = SafeString("<tr><th>stage</th><th>looked at</th><th>differ</th></tr>")
@@ -89,7 +100,12 @@ class VirtualKeyAdmin(ReadOnlyAdmin):
         "synced_at",
         "last_error",
     ]
-    list_filter = [InStepFilter, "lifecycle", ("blocked_at", admin.EmptyFieldListFilter)]
+    list_filter = [
+        InStepFilter,
+        "lifecycle",
+        ("blocked_at", admin.EmptyFieldListFilter),
+        ("created_at", DaysFilter),
+    ]
     search_fields = ["user__email", "alias", "key_hash", "last_four"]
     list_select_related = ["user"]
     ordering = ["-id"]
@@ -151,7 +167,9 @@ class VirtualKeyAdmin(ReadOnlyAdmin):
     def masked(self, key: VirtualKey) -> str:
         return f"sk-…{key.last_four}"
 
-    @admin.display(description="state", ordering="observed_generation")
+    @display(  # type: ignore[untyped-decorator]
+        description="state", ordering="observed_generation", label=STATE_COLOURS
+    )
     def state(self, key: VirtualKey) -> str:
         return shown_state(key)
 
@@ -189,27 +207,38 @@ class VirtualKeyAdmin(ReadOnlyAdmin):
     # Actions
 
     @admin.action(description="Rotate, old key valid for the overlap", permissions=["act"])
+    @asks("New keys are made and used at once. The old ones go on working for the overlap.")
     def rotate(self, request: HttpRequest, queryset: QuerySet[VirtualKey]) -> None:
         self._each(request, queryset, lambda key, by: rotation.rotate_key(key=key, cause=by))
 
     @admin.action(description="Revoke at once and replace (leak)", permissions=["act"])
+    @asks(
+        "The gateway forgets these keys at once and for good. New ones take their place; there is "
+        "no overlap.",
+        reason=True,
+        password=True,
+    )
     def revoke(self, request: HttpRequest, queryset: QuerySet[VirtualKey]) -> None:
+        reason = given_reason(request)
         self._each(
             request,
             queryset,
-            lambda key, by: rotation.revoke_key(key=key, cause=by, reason="by staff"),
+            lambda key, by: rotation.revoke_key(key=key, cause=by, reason=reason),
         )
 
     @admin.action(description="Undo the rotation that made this key", permissions=["act"])
+    @asks("The key from before the rotation is used again, and the new one goes.")
     def undo_rotation(self, request: HttpRequest, queryset: QuerySet[VirtualKey]) -> None:
         self._each(request, queryset, lambda key, by: rotation.undo_rotation(key=key, cause=by))
 
     @admin.action(description="Block", permissions=["act"])
+    @asks("The gateway refuses these keys until they are unblocked: chats fail.", reason=True)
     def block(self, request: HttpRequest, queryset: QuerySet[VirtualKey]) -> None:
+        reason = given_reason(request)
         self._each(
             request,
             queryset,
-            lambda key, by: services.block_key(key=key, reason="by staff", cause=by),
+            lambda key, by: services.block_key(key=key, reason=reason, cause=by),
         )
 
     @admin.action(description="Unblock", permissions=["act"])
@@ -223,11 +252,13 @@ class VirtualKeyAdmin(ReadOnlyAdmin):
         )
 
     @admin.action(description="Reset spend of the present window", permissions=["act"])
+    @asks("What was spent in this period counts as nothing at the gateway.", reason=True)
     def reset_spend(self, request: HttpRequest, queryset: QuerySet[VirtualKey]) -> None:
+        reason = given_reason(request)
         self._each(
             request,
             queryset,
-            lambda key, by: services.reset_spend(user=key.user, reason="by staff", cause=by),
+            lambda key, by: services.reset_spend(user=key.user, reason=reason, cause=by),
         )
 
     def _each(
@@ -290,11 +321,14 @@ class PlanAtGatewayAdmin(ReadOnlyAdmin):
 @admin.register(KeyEvent)
 class KeyEventAdmin(ReadOnlyAdmin):
     list_display = ["at", "action", "outcome", "key", "plan", "cause_kind", "message"]
-    list_filter = ["action", "outcome", "cause_kind"]
+    list_filter = [
+        ("at", DaysFilter),
+        ("action", RecentValuesFilter),
+        "outcome",
+        ("cause_kind", RecentValuesFilter),
+    ]
     search_fields = ["key__user__email", "key__alias", "cause_reference"]
     list_select_related = ["key__user", "plan"]
-    show_full_result_count = False
-    date_hierarchy = "at"
 
 
 @admin.register(GatewayState)
@@ -377,6 +411,7 @@ class KillSwitchAdmin(ReadOnlyAdmin):
         obj.pk = pulled.pk
 
     @admin.action(description="Lift", permissions=["act"])
+    @asks("What these switches turned off works again.")
     def lift(self, request: HttpRequest, queryset: QuerySet[KillSwitch]) -> None:
         for switch in queryset:
             switches.lift(switch=switch, cause=Cause.staff(request.user.pk or 0, "admin"))
@@ -411,7 +446,7 @@ class AuditRunAdmin(ReadOnlyAdmin):
 @admin.register(AuditFinding)
 class AuditFindingAdmin(ReadOnlyAdmin):
     list_display = ["kind", "key", "alias", "fields", "repaired", "run"]
-    list_filter = ["kind", "repaired"]
+    list_filter = ["kind", "repaired", ("run__started_at", DaysFilter)]
     search_fields = ["alias", "gateway_id", "key__user__email"]
     list_select_related = ["key__user", "run"]
 

@@ -5,6 +5,7 @@ checkout's client_reference_id), never by e-mail. What cannot be linked stays an
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db import connection
@@ -68,6 +69,21 @@ def find_customer(stripe_customer_id: str) -> Customer | None:
     if found is None:
         found = Customer.objects.filter(aliases__stripe_customer_id=stripe_customer_id).first()
     return found
+
+
+def find_customers(stripe_customer_ids: Collection[str]) -> dict[str, Customer]:
+    """The same for many, in two queries."""
+    ids = [each for each in stripe_customer_ids if each]
+    rows = Customer.objects.select_related("user", "organization")
+    known = {
+        alias.stripe_customer_id: alias.customer
+        for alias in StripeCustomerAlias.objects.filter(stripe_customer_id__in=ids).select_related(
+            "customer__user", "customer__organization"
+        )
+    }
+    for customer in rows.filter(stripe_customer_id__in=ids):
+        known[str(customer.stripe_customer_id)] = customer
+    return known
 
 
 def payer_from_reference(reference: object) -> Payer | None:

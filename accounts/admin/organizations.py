@@ -12,6 +12,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from accounts.errors import LastOwner
 from accounts.models import Invitation, Membership, Organization
 from accounts.organizations import add_member, change_role, remove_member
+from tesslate.lib.adminlists import DaysFilter
 from tesslate.lib.cause import Cause
 
 
@@ -56,7 +57,7 @@ class InvitationInline(TabularInline):  # type: ignore[misc]
 @admin.register(Organization)
 class OrganizationAdmin(ModelAdmin):  # type: ignore[misc]
     list_display = ["name", "member_count", "owner_emails", "created_at"]
-    list_filter = ["created_at"]
+    list_filter = [("created_at", DaysFilter)]
     search_fields = ["name", "members__email", "customer__stripe_customer_id"]
     search_help_text = "Name, a member's e-mail, Stripe customer id"
     readonly_fields = ["created_at"]

@@ -12,7 +12,9 @@ from unfold.admin import ModelAdmin
 
 from accounts.models import ApiToken, AuditEntry
 from accounts.tokens import revoke_token
+from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
+from tesslate.lib.staffactions import asks
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
@@ -33,7 +35,11 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ["at", "action", "who", "user", "organization", "target_id", "reason"]
-    list_filter = ["cause_kind", ("at", admin.DateFieldListFilter), "action"]
+    list_filter = [
+        ("at", DaysFilter),
+        ("cause_kind", RecentValuesFilter),
+        ("action", RecentValuesFilter),
+    ]
     list_select_related = ["user", "actor", "organization"]
     search_fields = [
         "user__email",
@@ -84,7 +90,11 @@ class ApiTokenAdmin(ReadOnlyAdmin):
         "last_used_at",
         "revoked_at",
     ]
-    list_filter = [("revoked_at", admin.EmptyFieldListFilter), "created_at", "last_used_at"]
+    list_filter = [
+        ("revoked_at", admin.EmptyFieldListFilter),
+        ("created_at", DaysFilter),
+        ("last_used_at", DaysFilter),
+    ]
     list_select_related = ["user"]
     search_fields = ["prefix", "name", "user__email"]
     # Not the hash: it is of no use to anybody, and looks as if it were.
@@ -96,6 +106,7 @@ class ApiTokenAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("accounts.change_apitoken"))
 
     @admin.action(description="Revoke at once", permissions=["revoke"])
+    @asks("Programs that use these tokens are refused from now on, and for good.")
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
         assert request.user.pk is not None
         cause = Cause.staff(request.user.pk)

@@ -3,23 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest
 from django.urls import reverse
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-from unfold.widgets import UnfoldAdminTextareaWidget
 
 from accounts.errors import LastOwner
 from accounts.models import User
 from accounts.services import delete_account, reinstate_user, suspend_user
 from accounts.signals import accounts_changed
+from tesslate.lib.adminlists import DaysFilter
 from tesslate.lib.cause import Cause
+from tesslate.lib.staffactions import asks, given_reason
 
 
 class NewUserForm(UserCreationForm):  # type: ignore[misc]
@@ -29,10 +29,6 @@ class NewUserForm(UserCreationForm):  # type: ignore[misc]
 
     def clean_email(self) -> str:
         return str(self.cleaned_data["email"]).lower()
-
-
-class ReasonForm(forms.Form):
-    reason = forms.CharField(max_length=500, widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}))
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -63,7 +59,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     change_password_form = AdminPasswordChangeForm
 
     list_display = ["email", "display_name", "state", "is_staff", "date_joined", "last_login"]
-    list_filter = [StateFilter, "is_staff", "date_joined"]
+    list_filter = [StateFilter, "is_staff", ("date_joined", DaysFilter), ("last_login", DaysFilter)]
     search_fields = ["email", "display_name", "firebase_uid", "customer__stripe_customer_id"]
     search_help_text = "E-mail, name, Firebase uid, Stripe customer id"
     ordering = ["-id"]
@@ -95,7 +91,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     add_fieldsets = [(None, {"fields": ["email", "password1", "password2"]})]
     FOR_SUPERUSERS = ["is_staff", "is_superuser", "groups"]
 
-    @admin.display
+    @display(label={"active": "success", "suspended": "danger", "switched off": "danger"})  # type: ignore[untyped-decorator]
     def state(self, user: User) -> str:
         if user.deleted_at is not None:
             return "deleted"
@@ -129,52 +125,37 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
                 accounts_changed.send(User, user_ids=[obj.pk], cause=_cause(request))
 
     @admin.action(description="Suspend: block all keys", permissions=["change"])
-    def suspend(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
-        return self._act(request, queryset, "suspend", suspend_user)
+    @asks("Every key is blocked. Signing in and paying go on as before.", reason=True)
+    def suspend(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._act(request, queryset, "Suspended", suspend_user)
 
     @admin.action(description="Reinstate", permissions=["change"])
-    def reinstate(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
-        return self._act(request, queryset, "reinstate", reinstate_user)
+    @asks("The keys work again, as far as the plan allows.", reason=True)
+    def reinstate(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._act(request, queryset, "Reinstated", reinstate_user)
 
     @admin.action(description="Close and erase for good", permissions=["close"])
-    def close(self, request: HttpRequest, queryset: QuerySet[User]) -> HttpResponse | None:
-        return self._act(request, queryset, "close", delete_account)
+    @asks(
+        "Keys and sessions end, personal data is erased. The ledger stays, without a name. This "
+        "cannot be taken back.",
+        reason=True,
+        password=True,
+    )
+    def close(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        self._act(request, queryset, "Closed", delete_account)
 
-    def _act(
-        self, request: HttpRequest, queryset: QuerySet[User], verb: str, act: Act
-    ) -> HttpResponse | None:
-        """Ask for the reason, then do it to each. Staff are for superusers to deal with."""
+    def _act(self, request: HttpRequest, queryset: QuerySet[User], done: str, act: Act) -> None:
+        """Do it to each. Staff are for superusers to deal with."""
         if not request.user.is_superuser:
             queryset = queryset.filter(is_staff=False)
-        form = ReasonForm(request.POST if "apply" in request.POST else None)
-        if not form.is_valid():
-            context = {
-                **self.admin_site.each_context(request),
-                "title": f"{verb.capitalize()} {queryset.count()} users",
-                "users": queryset[:20],
-                "more": max(0, queryset.count() - 20),
-                "selected": request.POST.getlist("_selected_action"),
-                "across": request.POST.get("select_across", "0"),
-                "form": form,
-                "action": verb,
-                "opts": self.opts,
-                "media": self.media,
-            }
-            return TemplateResponse(request, "admin/accounts/reason.html", context)
-        self._do(request, queryset, verb, act, form.cleaned_data["reason"])
-        return None
-
-    def _do(
-        self, request: HttpRequest, queryset: QuerySet[User], verb: str, act: Act, reason: str
-    ) -> None:
-        done, refused = 0, []
+        reason, count, refused = given_reason(request), 0, []
         chosen = list(queryset)
         for user in chosen:
             try:
-                done += act(user_id=user.pk, reason=reason, cause=_cause(request))
+                count += act(user_id=user.pk, reason=reason, cause=_cause(request))
             except LastOwner as error:
                 refused.append(f"{user}: {error.message}")
-        self.message_user(request, f"{verb.capitalize()}: {done} of {len(chosen)}.")
+        self.message_user(request, f"{done}: {count} of {len(chosen)}.")
         for line in refused:
             self.message_user(request, line, messages.ERROR)
 

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import display
 
 from plans.access import MEANINGS
 from plans.admin.base import ReadOnlyAdmin, pretty, staff_cause
@@ -24,8 +25,19 @@ from plans.models import (
     Subscription,
 )
 from plans.subscriptions import read_back
+from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
+from tesslate.lib.staffactions import asks, given_reason
+
+STATUS_COLOURS = {
+    "active": "success",
+    "trialing": "info",
+    "past_due": "warning",
+    "unpaid": "danger",
+    "incomplete": "warning",
+    "paused": "warning",
+}
 
 
 class ReadOnlyInline(TabularInline):  # type: ignore[misc]
@@ -73,14 +85,20 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     list_display = [
         "stripe_subscription_id",
         "customer",
-        "status",
+        "shown_status",
         "price",
         "quantity",
         "current_period_end",
         "past_due_since",
         "read_at",
     ]
-    list_filter = ["status", "price__plan", "cancel_at_period_end", "collection_paused"]
+    list_filter = [
+        ("status", RecentValuesFilter),
+        "price__plan",
+        "cancel_at_period_end",
+        "collection_paused",
+        ("current_period_end", DaysFilter),
+    ]
     search_fields = [
         "stripe_subscription_id",
         "stripe_price_id",
@@ -92,6 +110,10 @@ class SubscriptionAdmin(ReadOnlyAdmin):
     actions = ["read_again"]
     exclude = ["snapshot", "pending_change"]
     readonly_fields = ["meaning", "change_to_come", "as_last_read"]
+
+    @display(label=STATUS_COLOURS, ordering="status", description="Status")  # type: ignore[untyped-decorator]
+    def shown_status(self, subscription: Subscription) -> str:
+        return subscription.status
 
     @admin.display(description="What the status means")
     def meaning(self, subscription: Subscription) -> str:
@@ -106,6 +128,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         return pretty(subscription.snapshot)
 
     @admin.action(description="Read again from Stripe", permissions=["act"])
+    @asks("Reads each subscription's present state from Stripe.", reaches_out=True)
     def read_again(self, request: HttpRequest, queryset: QuerySet[Subscription]) -> None:
         cause: Cause = staff_cause(request)
         for subscription in queryset:
@@ -142,7 +165,12 @@ class PlanGrantAdmin(ModelAdmin):  # type: ignore[misc]
 
     form = GrantForm
     list_display = ["plan", "receiver", "starts_at", "ends_at", "revoked_at", "granted_by"]
-    list_filter = ["plan", ("revoked_at", admin.EmptyFieldListFilter)]
+    list_filter = [
+        "plan",
+        ("revoked_at", admin.EmptyFieldListFilter),
+        ("starts_at", DaysFilter),
+        ("ends_at", DaysFilter),
+    ]
     search_fields = ["user__email", "organization__name", "reason"]
     list_select_related = ["plan", "user", "organization", "granted_by"]
     raw_id_fields = ["user", "organization"]
@@ -174,11 +202,12 @@ class PlanGrantAdmin(ModelAdmin):  # type: ignore[misc]
         obj._state.adding = False
 
     @admin.action(description="Revoke", permissions=["act"])
+    @asks("The grants end now; who had them falls back to what they pay for.", reason=True)
     def revoke(self, request: HttpRequest, queryset: QuerySet[PlanGrant]) -> None:
         cause = staff_cause(request)
         try:
             count = sum(
-                revoke_grant(grant=grant, reason="Revoked in the admin.", cause=cause)
+                revoke_grant(grant=grant, reason=given_reason(request), cause=cause)
                 for grant in queryset
             )
         except ApiError as error:
@@ -190,7 +219,7 @@ class PlanGrantAdmin(ModelAdmin):  # type: ignore[misc]
 @admin.register(Checkout)
 class CheckoutAdmin(ReadOnlyAdmin):
     list_display = ["customer", "price", "quantity", "state", "created_at", "expires_at"]
-    list_filter = ["state", "price__plan"]
+    list_filter = ["state", "price__plan", ("created_at", DaysFilter)]
     search_fields = ["stripe_session_id", "customer__user__email", "customer__organization__name"]
     list_select_related = ["customer__user", "customer__organization", "price__plan"]
     # Whoever holds the address can pay: staff need not.
@@ -209,7 +238,11 @@ class BillingProblemAdmin(ReadOnlyAdmin):
         "last_seen_at",
         "resolved_at",
     ]
-    list_filter = ["kind", ("resolved_at", admin.EmptyFieldListFilter)]
+    list_filter = [
+        "kind",
+        ("resolved_at", admin.EmptyFieldListFilter),
+        ("last_seen_at", DaysFilter),
+    ]
     search_fields = ["subject", "summary", "customer__user__email"]
     list_select_related = ["customer__user", "customer__organization"]
     actions = ["resolve"]
@@ -226,6 +259,6 @@ class BillingProblemAdmin(ReadOnlyAdmin):
 @admin.register(BillingNotice)
 class BillingNoticeAdmin(ReadOnlyAdmin):
     list_display = ["customer", "kind", "subject", "created_at", "sent_at", "attempts"]
-    list_filter = ["kind", ("sent_at", admin.EmptyFieldListFilter)]
+    list_filter = ["kind", ("sent_at", admin.EmptyFieldListFilter), ("created_at", DaysFilter)]
     search_fields = ["subject", "customer__user__email"]
     list_select_related = ["customer__user", "customer__organization"]

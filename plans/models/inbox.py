@@ -65,6 +65,8 @@ class StripeEvent(models.Model):
 
     # What a page may show of the payload, set for the person who looks.
     shown_payload: Any = None
+    # Its list's customers by their ids at Stripe, set by the list.
+    shown_customers: Any = None
 
     def __str__(self) -> str:
         return f"{self.type} {self.event_id}"

@@ -4,15 +4,17 @@ change to many rows without a question."""
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from django.contrib import messages
 from django.db.models import Manager, Model, QuerySet
 from django.forms import BaseForm, ModelForm
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.shortcuts import redirect
 
 from accounts.audit import record_act
 from accounts.models import Organization, User
 from tesslate.lib.cause import Cause
-from tesslate.staffroom.lists import must_ask
+from tesslate.staffroom.lists import confirmed_or_asked
+from tesslate.staffroom.once import is_first
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -27,6 +29,11 @@ LONGEST = 2000
 
 class Audited(Base):
     """Mixed into every ModelAdmin by StaffSite.register."""
+
+    show_full_result_count = False
+    # Unfold's: the chips with saved views, and one button for all filters.
+    list_before_template = "staffroom/list_before.html"
+    list_filter_submit = True
 
     def save_related(
         self, request: HttpRequest, form: BaseForm, formsets: Iterable[Any], change: bool
@@ -47,25 +54,13 @@ class Audited(Base):
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
     ) -> HttpResponse | None:
-        """An action on several rows first says on how many, and waits for a yes."""
-        count = must_ask(request, queryset)
-        if not count:
-            return super().response_action(request, queryset, *args, **kwargs)
-        choices = dict(self.get_action_choices(request))
-        context = {
-            **self.admin_site.each_context(request),
-            "title": choices.get(request.POST["action"], "Are you sure?"),
-            "subtitle": str(self.opts.verbose_name_plural),
-            "count": count,
-            "noun": self.opts.verbose_name_plural,
-            "fields": [
-                (name, value)
-                for name, values in request.POST.lists()
-                for value in values
-                if name != "csrfmiddlewaretoken"
-            ],
-        }
-        return TemplateResponse(request, "staffroom/confirm_many.html", context)
+        """An action first says what it will touch and waits for a yes; many rows take a job."""
+        if (page := confirmed_or_asked(self, request, queryset)) is not None:
+            return page
+        if "confirmed" in request.POST and not is_first(request):
+            messages.info(request, "This was sent before, and done then.")
+            return redirect(request.get_full_path())
+        return super().response_action(request, queryset, *args, **kwargs)
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
         before = {"name": str(obj)}

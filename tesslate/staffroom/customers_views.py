@@ -4,7 +4,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.auth import authenticate
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -18,13 +17,10 @@ from tesslate.site.account import account_page
 from tesslate.staffroom.customer_actions import ACTIONS, Action, actions_for
 from tesslate.staffroom.customers import customer_page, requests_list
 from tesslate.staffroom.models import CustomerNote
+from tesslate.staffroom.once import is_first, new_submission
+from tesslate.staffroom.reauthentication import password_problem, staff_user
 
 LONGEST_NOTE = 5000
-
-
-def staff_user(request: HttpRequest) -> User:
-    assert isinstance(request.user, User)
-    return request.user
 
 
 def require(request: HttpRequest, permission: str) -> None:
@@ -97,7 +93,8 @@ def act(request: HttpRequest, user_id: int, name: str) -> HttpResponse:
     form = action.form(request.POST if request.method == "POST" else None, customer=subject)
     problem = ""
     if request.method == "POST" and form.is_valid():
-        problem = _refusal(request, action) or _run(request, action, subject, form.cleaned_data)
+        problem = password_problem(request) if action.is_grave else ""
+        problem = problem or _run(request, action, subject, form.cleaned_data)
         if not problem:
             return redirect("admin:customer", user_id=subject.pk)
     return staff_page(
@@ -109,19 +106,14 @@ def act(request: HttpRequest, user_id: int, name: str) -> HttpResponse:
         subject=subject,
         form=form,
         problem=problem,
+        submission=new_submission(),
     )
 
 
-def _refusal(request: HttpRequest, action: Action) -> str:
-    """The gravest acts need the password once more: a screen left open is not enough."""
-    if not action.is_grave:
-        return ""
-    staff = staff_user(request)
-    checked = authenticate(request, username=staff.email, password=request.POST.get("password", ""))
-    return "" if checked == staff else "This is not your password."
-
-
 def _run(request: HttpRequest, action: Action, subject: User, data: dict[str, Any]) -> str:
+    if not is_first(request):
+        messages.info(request, "This was sent before, and done then.")
+        return ""
     try:
         done = action.run(subject, data, Cause.staff(staff_user(request).pk, "admin"))
     except ApiError as error:

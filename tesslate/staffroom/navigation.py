@@ -143,6 +143,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         "items": [
             {"title": "Home", "icon": "home", "link": reverse("admin:index")},
             {"title": "Plan matrix", "icon": "grid_on", "link": reverse("admin:plan-matrix")},
+            {"title": "Background work", "icon": "pending_actions", "link": reverse("admin:jobs")},
         ]
     }
     sections: list[dict[str, Any]] = [home]

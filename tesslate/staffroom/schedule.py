@@ -6,4 +6,15 @@ BEAT_SCHEDULE = {
         "schedule": 60.0,
         "options": {"queue": "bulk", "expires": 60},
     },
+    # Jobs wake a worker themselves; this picks up one whose wake-up, or whose worker, was lost.
+    "staff-jobs": {
+        "task": "staffroom.run_jobs",
+        "schedule": 15.0,
+        "options": {"queue": "bulk", "expires": 15},
+    },
+    "remove-old-exports": {
+        "task": "staffroom.remove_old_output",
+        "schedule": 3600.0,
+        "options": {"queue": "bulk", "expires": 3600},
+    },
 }

@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.admin import ModelAdmin
+from django.core.paginator import Paginator
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver
 from unfold.sites import UnfoldAdminSite
 
+from tesslate.lib.adminlists import EstimatingPaginator
 from tesslate.staffroom.audit import Audited
 from tesslate.staffroom.lists import export_csv
 
@@ -45,7 +47,10 @@ class StaffSite(UnfoldAdminSite):  # type: ignore[misc]  # Unfold ships no types
         admin_class: type[ModelAdmin[Any]] | None = None,
         **options: Any,
     ) -> None:
-        """Whatever an app registers is audited: no admin can forget it."""
+        """Whatever an app registers is audited, and no list of it counts millions of rows."""
         base = admin_class or ModelAdmin
-        audited = type(base.__name__, (Audited, base), {"__module__": base.__module__})
+        members: dict[str, Any] = {"__module__": base.__module__}
+        if base.paginator is Paginator:
+            members["paginator"] = EstimatingPaginator
+        audited = type(base.__name__, (Audited, base), members)
         super().register(model_or_iterable, audited, **options)

@@ -10,7 +10,9 @@ from django.urls import URLPattern, path
 from tesslate.staffroom import (
     catalogue_views,
     customers_views,
+    job_views,
     rollout_views,
+    saved_views,
     security,
     usage_views,
 )
@@ -40,6 +42,14 @@ def patterns(site: AdminSite) -> list[URLPattern]:
             "rollouts/<int:rollout_id>/<slug:step>",
             page(rollout_views.steer),
             name="rollout-steer",
+        ),
+        path("jobs", page(job_views.overview), name="jobs"),
+        path("jobs/<int:job_id>", page(job_views.job), name="job"),
+        path("jobs/<int:job_id>/stop", page(job_views.stop), name="job-cancel"),
+        path("jobs/<int:job_id>/download", page(job_views.download), name="job-download"),
+        path("saved-views/<str:label>/save", page(saved_views.save), name="saved-view-save"),
+        path(
+            "saved-views/<int:view_id>/remove", page(saved_views.remove), name="saved-view-remove"
         ),
         path("map-price/<str:price_id>", page(catalogue_views.map_one), name="map-price"),
     ]

@@ -51,7 +51,7 @@ def page(client: Client, url: str) -> str:
 def act(client: Client, name: str, *users: User, reason: str | None = None):
     data: dict[str, Any] = {"action": name, "_selected_action": [user.pk for user in users]}
     if reason is not None:
-        data |= {"apply": "1", "reason": reason}
+        data |= {"confirmed": "1", "reason": reason, "password": "staff-password"}
     return client.post(USERS, data, follow=True)
 
 

@@ -86,7 +86,13 @@ def test_a_plan_at_the_gateway_shows_both_sides(
 )
 def test_actions_act(key: VirtualKey, staff_client: Client, action: str, lifecycle: str) -> None:
     url = reverse("admin:llmkeys_virtualkey_changelist")
-    data = {"action": action, "_selected_action": [key.pk]}
+    data = {
+        "action": action,
+        "_selected_action": [key.pk],
+        "confirmed": "1",
+        "reason": "A test",
+        "password": "staff-password",
+    }
     answer = staff_client.post(url, data, follow=True)
     assert answer.status_code == 200
     key.refresh_from_db()

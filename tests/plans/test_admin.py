@@ -99,8 +99,10 @@ def test_a_grant_is_given_through_the_service_and_revoked(
     grant = PlanGrant.objects.get()
     assert grant.granted_by is not None
     assert current_entitlement(user).plan == plans.pro
-    action = {"action": "revoke", "_selected_action": [grant.pk]}
+    action = {"action": "revoke", "_selected_action": [grant.pk], "confirmed": "1"}
     staff_client.post(address("plangrant"), action)
+    assert current_entitlement(user).plan == plans.pro
+    staff_client.post(address("plangrant"), action | {"reason": "Given by mistake"})
     assert current_entitlement(user).plan == plans.free
 
 

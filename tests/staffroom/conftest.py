@@ -3,8 +3,10 @@ from collections.abc import Callable
 import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
+from django.utils import timezone
 
 from accounts.models import User
+from plans.models import StripeEvent
 
 
 @pytest.fixture
@@ -19,3 +21,18 @@ def colleague(db) -> Callable[[str], Client]:
         return client
 
     return make
+
+
+@pytest.fixture
+def events(db) -> list[StripeEvent]:
+    """Five that failed for good."""
+    return [
+        StripeEvent.objects.create(
+            event_id=f"evt_{number}",
+            type="invoice.paid",
+            livemode=False,
+            created_at=timezone.now(),
+            state="dead",
+        )
+        for number in range(5)
+    ]
