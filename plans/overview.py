@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.cache import cache
+from django.db import transaction
 
 from accounts.models import User
 from plans.access import MEANINGS
@@ -67,7 +68,8 @@ def _checkout_state(customer: Customer, session_id: str | None, user: User) -> s
     may_look = session_id and cache.add(f"settle:{session_id}", 1, LOOK_EVERY_SECONDS)
     if row.state == Checkout.State.OPEN and session_id and may_look:
         try:
-            settle_checkout(session_id, cause=Cause.user(user.pk, "return"))
+            with transaction.atomic():
+                settle_checkout(session_id, cause=Cause.user(user.pk, "return"))
         except StripeError:
             return "activating"
         row.refresh_from_db()

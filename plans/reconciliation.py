@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -63,9 +64,9 @@ def reconcile(
         if progress is not None:
             progress(report)
     ours = Subscription.objects.exclude(status__in=TERMINAL_STATUSES)
-    for missing in ours.exclude(stripe_subscription_id__in=seen).values_list(
-        "stripe_subscription_id", flat=True
-    ):
+    for missing in ours.values_list("stripe_subscription_id", flat=True):
+        if missing in seen:
+            continue
         report.seen += 1
         _repair(missing, "Stripe's list does not have it", report, cause, dry_run, at)
     if not dry_run:
@@ -133,7 +134,8 @@ def _repair(
         report.repaired += 1
         return
     try:
-        reading = read_back(subscription_id, cause=cause, at=at)
+        with transaction.atomic():
+            reading = read_back(subscription_id, cause=cause, at=at)
     except StripeError as error:
         report.failed += 1
         report.lines.append(f"{subscription_id}: {error}")
@@ -166,7 +168,8 @@ def read_back_due(*, at: datetime | None = None, limit: int = 100) -> int:
     count = 0
     for subscription_id in list(ids):
         try:
-            read_back(subscription_id, cause=Cause.clock("subscription"), at=at)
+            with transaction.atomic():
+                read_back(subscription_id, cause=Cause.clock("subscription"), at=at)
         except StripeError as error:
             logger.warning("%s could not be read: %s", subscription_id, error)
             break

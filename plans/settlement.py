@@ -30,7 +30,8 @@ def settle_checkout(
 ) -> str:
     """Bring our rows in line with a checkout session at Stripe; returns an outcome word.
 
-    Idempotent. ``payment_failed`` says that a delayed payment did not arrive after all, which the
+    Idempotent. Runs in the caller's transaction (or its own), which must end when it fails.
+    ``payment_failed`` says that a delayed payment did not arrive after all, which the
     session itself does not show. Raises StripeUnavailable.
     """
     session = stripe_client.connection().checkout_session(session_id)
@@ -38,7 +39,7 @@ def settle_checkout(
         return "ignored:unknown_object"
     if session.get("mode") != "subscription":
         return "ignored:not_a_subscription"
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         stripe_customer_id = object_id(session.get("customer"))
         if stripe_customer_id:
             lock_stripe_customer(stripe_customer_id)

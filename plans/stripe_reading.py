@@ -102,6 +102,11 @@ def is_paid(invoice: Json) -> bool:
     return invoice.get("status") == "paid" or invoice.get("paid") is True
 
 
+def brought_money(invoice: Json) -> bool:
+    """Paid, and there was something to pay: a change of plans may leave an invoice over nothing."""
+    return is_paid(invoice) and invoice.get("amount_due") != 0
+
+
 def overdue_since(invoice: Json) -> datetime | None:
     """When an open invoice's money was first missed.
 
@@ -119,25 +124,24 @@ def overdue_since(invoice: Json) -> datetime | None:
 def unpaid_run_start(invoices_newest_first: Sequence[Json]) -> datetime | None:
     """Since when money has been missing, told by a subscription's invoices.
 
-    The run of unpaid invoices reaches back from the newest until one that was paid; drafts and
-    voided ones neither belong to it nor end it.
+    The run of unpaid invoices reaches back from the newest until one that brought money; drafts,
+    voided ones and those over nothing neither belong to it nor end it.
     """
     since: datetime | None = None
     for invoice in invoices_newest_first:
-        if is_paid(invoice):
+        if brought_money(invoice):
             break
         if invoice.get("status") in {"open", "uncollectible"}:
             since = overdue_since(invoice) or since
     return since
 
 
-def awaits_first_payment(subscription: Json) -> bool:
-    """The subscription runs already, but its very first invoice is still being paid.
+def is_unpaid_first(invoice: Json) -> bool:
+    """A subscription's very first invoice, and its money is still to come.
 
     So it is with delayed payment methods: Stripe calls the subscription active while a bank
     transfer is on its way. An invoice sent by mail is different: access before payment is agreed.
     """
-    invoice = _dict(subscription, "latest_invoice")
     due = invoice.get("amount_due")
     return (
         invoice.get("billing_reason") == "subscription_create"
@@ -146,6 +150,11 @@ def awaits_first_payment(subscription: Json) -> bool:
         and isinstance(due, int)
         and due > 0
     )
+
+
+def latest_invoice(subscription: Json) -> Json:
+    """The expanded invoice; empty where there is none."""
+    return _dict(subscription, "latest_invoice")
 
 
 def payer_metadata(holder: Json) -> tuple[str, str]:

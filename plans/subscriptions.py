@@ -5,8 +5,10 @@ or how often. Readings are taken and applied under one lock per customer.
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.db import transaction
@@ -23,6 +25,9 @@ from plans.stripe_reading import Json, moment, object_id
 from tesslate.lib.cause import Cause
 
 logger = logging.getLogger(__name__)
+
+# A subscription's invoices, newest first.
+Invoices = Callable[[], Sequence[Json]]
 
 # What a change in our copy is told by; the rest (read_at, snapshot) comes along silently.
 COMPARED = (
@@ -69,10 +74,11 @@ def read_back(
 ) -> Reading:
     """Fetch the subscription from Stripe and make our copy, and all access, agree with it.
 
-    Idempotent. Raises StripeUnavailable (nothing was written) and StripeRejected.
+    Idempotent. Runs in the caller's transaction (or its own), which must end when it fails.
+    Raises StripeUnavailable and StripeRejected.
     """
     stripe = stripe_client.connection()
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         payer_id = stripe_customer_id or _customer_id_of(subscription_id)
         if not payer_id:
             return Reading("unknown")
@@ -89,7 +95,7 @@ def read_back_customer(
 ) -> list[Reading]:
     """The same for all of a customer's subscriptions, those we hold and those we never saw."""
     stripe = stripe_client.connection()
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         lock_stripe_customer(stripe_customer_id)
         held = set(
             Subscription.objects.filter(snapshot__customer=stripe_customer_id).values_list(
@@ -168,6 +174,8 @@ def columns_from(found: Json, row: Subscription | None, at: datetime) -> dict[st
     status = str(found.get("status") or "")
     last_good_status = status if is_known(status) else row.last_good_status if row else ""
     period = stripe_reading.period(found, item)
+    # Asked for at most once, and only where the subscription itself does not tell.
+    invoices = cache(lambda: stripe_client.connection().latest_invoices(object_id(found)))
     last_good = price.pk if price else (row.last_good_price_id if row else None)
     return {
         "status": status[:50],
@@ -184,14 +192,16 @@ def columns_from(found: Json, row: Subscription | None, at: datetime) -> dict[st
         "cancel_at": moment(found.get("cancel_at")),
         "canceled_at": moment(found.get("canceled_at")),
         "ended_at": moment(found.get("ended_at")),
-        "awaits_payment": stripe_reading.awaits_first_payment(found),
+        "awaits_payment": _awaits_payment(found, invoices),
         "collection_paused": bool(found.get("pause_collection")),
-        "past_due_since": _overdue_since(found, row, at),
+        "past_due_since": _overdue_since(found, invoices, row, at),
         "pending_change": stripe_reading.pending_change(found),
     }
 
 
-def _overdue_since(found: Json, row: Subscription | None, at: datetime) -> datetime | None:
+def _overdue_since(
+    found: Json, invoices: Invoices, row: Subscription | None, at: datetime
+) -> datetime | None:
     """When the present run of failed payments began, told by Stripe's invoices.
 
     Not by the moment that we heard of it: events may be late, repeated or lost, and neither
@@ -201,13 +211,28 @@ def _overdue_since(found: Json, row: Subscription | None, at: datetime) -> datet
         if not is_known(str(found.get("status"))) and row is not None:
             return row.past_due_since
         return None
-    invoices = stripe_client.connection().latest_invoices(object_id(found))
-    since = stripe_reading.unpaid_run_start(invoices)
-    never_paid = invoices and not any(stripe_reading.is_paid(invoice) for invoice in invoices)
+    since = stripe_reading.unpaid_run_start(invoices())
+    never_paid = invoices() and not any(map(stripe_reading.brought_money, invoices()))
     if since is None and never_paid:
         # Its only invoices were voided, so it is overdue from the start.
         since = moment(found.get("start_date"))
     return since or (row.past_due_since if row else None) or at
+
+
+def _awaits_payment(found: Json, invoices: Invoices) -> bool:
+    """Has its very first payment not arrived, though the subscription runs?
+
+    The latest invoice tells, if money came by it. If not, a change of plans or a renewal may
+    have made it while the first is still open.
+    """
+    latest = stripe_reading.latest_invoice(found)
+    if not latest or stripe_reading.brought_money(latest):
+        return False
+    if latest.get("billing_reason") == "subscription_create":
+        return stripe_reading.is_unpaid_first(latest)
+    return any(map(stripe_reading.is_unpaid_first, invoices())) and not any(
+        map(stripe_reading.brought_money, invoices())
+    )
 
 
 def plan_item(found: Json) -> tuple[Json | None, Price | None]:

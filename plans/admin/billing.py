@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -133,7 +134,8 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         cause: Cause = staff_cause(request)
         for subscription in queryset:
             try:
-                reading = read_back(subscription.stripe_subscription_id, cause=cause)
+                with transaction.atomic():
+                    reading = read_back(subscription.stripe_subscription_id, cause=cause)
             except StripeError as error:
                 messages.error(request, f"{subscription.stripe_subscription_id}: {error}")
             else:

@@ -89,14 +89,11 @@ def _given_by(
         if _subscription_of(invoice) == subscription["id"]
     ]
     window = _window(item, now)
+    if _nothing_came_yet(invoices):
+        return None  # the very first money is still on its way
     if subscription["status"] in ("trialing", "active"):
-        latest = next((i for i in invoices if i["id"] == subscription["latest_invoice"]), None)
-        if latest and _is_first_and_open(latest) and latest["amount_due"] > 0:
-            return None  # the money is still on its way
         return terms.rank, 100, Expected(terms.code, 100, source, window, None)
     if subscription["status"] == "past_due":
-        if invoices and _is_first_and_open(invoices[0]) and len(invoices) == 1:
-            return None
         since = _missing_since(invoices) or subscription["start_date"]
         grace_ends = since + terms.grace_days * DAY
         if now >= grace_ends:
@@ -106,9 +103,18 @@ def _given_by(
     return None
 
 
-def _is_first_and_open(invoice: dict[str, Any]) -> bool:
-    first: bool = invoice["billing_reason"] == "subscription_create"
-    return first and invoice["status"] == "open"
+def _nothing_came_yet(invoices: list[dict[str, Any]]) -> bool:
+    first_is_open = bool(invoices) and (
+        invoices[0]["billing_reason"] == "subscription_create"
+        and invoices[0]["status"] == "open"
+        and invoices[0]["amount_due"] > 0
+    )
+    return first_is_open and not any(map(_brought_money, invoices))
+
+
+def _brought_money(invoice: dict[str, Any]) -> bool:
+    paid: bool = invoice["status"] == "paid" and invoice["amount_due"] > 0
+    return paid
 
 
 def _subscription_of(invoice: dict[str, Any]) -> str | None:
@@ -118,10 +124,10 @@ def _subscription_of(invoice: dict[str, Any]) -> str | None:
 
 
 def _missing_since(invoices: list[dict[str, Any]]) -> int:
-    """``invoices`` oldest first: the first unpaid one after the last that was paid."""
+    """``invoices`` oldest first: the first unpaid one after the last that brought money."""
     since = 0
     for invoice in invoices:
-        if invoice["status"] == "paid":
+        if _brought_money(invoice):
             since = 0
         elif invoice["status"] in ("open", "uncollectible") and not since:
             since = invoice["status_transitions"]["finalized_at"]

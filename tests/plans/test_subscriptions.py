@@ -240,6 +240,23 @@ def test_B11_voiding_the_only_invoice_of_one_never_paid_begins_no_grace(
     assert plan_of(user) == "free"
 
 
+def test_B11_an_invoice_over_nothing_does_not_end_the_run_of_failed_payments(
+    happen: Happen, wire: Wire, user: User, customer: Customer
+) -> None:
+    sub = stripe_subscription(status="past_due")
+    wire.put(
+        sub,
+        stripe_invoice(
+            sub["id"],
+            created=from_now(days=-20),
+            status_transitions={"finalized_at": from_now(days=-20)},
+        ),
+        stripe_invoice(sub["id"], created=from_now(days=-3), status="paid", amount_due=0),
+    )
+    happen("customer.subscription.updated", sub)
+    assert plan_of(user) == "free"
+
+
 def test_B12_action_required_reminds_once_and_changes_nothing(
     happen: Happen, wire: Wire, user: User, customer: Customer
 ) -> None:
