@@ -28,6 +28,7 @@ from plans.errors import (
     UnknownPrice,
 )
 from plans.models import Checkout, Customer, Price
+from plans.portal import configuration_for
 from plans.selectors import live_subscriptions, owns, prices_on_sale
 from plans.stripe_reading import moment
 from plans.subscriptions import read_back
@@ -83,12 +84,17 @@ def open_portal(*, user: User, organization_id: int | None = None) -> str:
     customer = existing_customer(payer)
     if customer is None or customer.stripe_customer_id is None:
         raise NothingToManage
+    fields: dict[str, Any] = {}
+    configuration = configuration_for(is_organization=organization_id is not None)
+    if configuration is not None:
+        fields["configuration"] = configuration
     with _told_to_callers():
         session = stripe_client.connection().create_portal_session(
             # A portal session is good for minutes only: a repeated click wants a new one.
             idempotency_key=f"portal:{uuid.uuid4()}",
             customer=customer.stripe_customer_id,
             return_url=_page_of(payer) + AFTER_PORTAL,
+            **fields,
         )
     return str(session["url"])
 
@@ -134,7 +140,8 @@ def _refuse_second_subscription(customer: Customer, user: User) -> None:
     cause = Cause.user(user.pk, "checkout")
     for found in stripe_client.connection().subscriptions(customer=customer.stripe_customer_id):
         if is_live(str(found.get("status"))):
-            read_back(found["id"], cause=cause, stripe_customer_id=customer.stripe_customer_id)
+            with transaction.atomic():
+                read_back(found["id"], cause=cause, stripe_customer_id=customer.stripe_customer_id)
     if live_subscriptions(customer).exists():
         raise AlreadySubscribed(details={"portal": "/api/billing/portal"})
 

@@ -6,31 +6,28 @@ old one is archived, which leaves everybody who has it on it (grandfathering).
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 
 from accounts.audit import record_act
 from plans import stripe_client
 from plans.models import Plan, Price
+from plans.portal import portal_steps
+from plans.steps import Step
 from plans.stripe_client import Json
+from plans.stripe_reading import object_id
 from tesslate.lib.cause import Cause
 
 # Marks what is ours on an account that others may share.
 MANAGED_BY = "tesslate"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing to do at Stripe or to note here."""
-
-    text: str
-    act: Callable[[], None]
-
-
 def publish_plans(*, apply: bool, cause: Cause, tell: Callable[[str], None]) -> int:
-    """Publish every plan that has prices; returns how many steps there were.
+    """Publish every plan that has prices, then the billing portal's rules; returns how many
+    steps there were.
 
     Each step is told before it is done. With ``apply`` false nothing is done anywhere. Running
     it again after any interruption carries on: products and prices are found by their id, then by
@@ -38,12 +35,14 @@ def publish_plans(*, apply: bool, cause: Cause, tell: Callable[[str], None]) -> 
     """
     products = _our_products()
     count = 0
-    for plan in Plan.objects.filter(prices__isnull=False).distinct():
-        for step in _plan_steps(plan, products, cause):
-            tell(step.text)
-            count += 1
-            if apply:
-                step.act()
+    plans = Plan.objects.filter(prices__isnull=False).distinct()
+    steps_of_plans = (_plan_steps(plan, products, cause) for plan in plans)
+    # Each step is worked out when the one before is done.
+    for step in chain.from_iterable(chain(steps_of_plans, [portal_steps(cause)])):
+        tell(step.text)
+        count += 1
+        if apply:
+            step.act()
     return count
 
 
@@ -69,7 +68,8 @@ def _plan_steps(plan: Plan, products: dict[str, Json], cause: Cause) -> Iterator
     existing: list[Json] = []
     if product is not None:
         existing = list(stripe_client.connection().prices(product=product["id"]))
-    for price in plan.prices.order_by("pk"):
+    # Those on sale first: Stripe archives no price while its product has it as the default one.
+    for price in plan.prices.order_by(F("archived_at").asc(nulls_first=True), "pk"):
         yield from _price_steps(price, existing, cause)
 
 
@@ -136,7 +136,7 @@ def _price_steps(price: Price, existing: list[Json], cause: Cause) -> Iterator[S
         word = "reactivate" if on_sale else "archive"
         yield Step(
             f"{word} price {at_stripe['id']} ({price})",
-            lambda: _set_active(at_stripe["id"], on_sale),
+            lambda: _set_active(at_stripe, on_sale),
         )
 
 
@@ -187,10 +187,29 @@ def _note_price(price: Price, price_id: str, cause: Cause) -> None:
         record_act(action="price.published", cause=cause, target=price, after={"price": price_id})
 
 
-def _set_active(price_id: str, active: bool) -> None:
-    stripe_client.connection().update_price(
-        price_id, idempotency_key=_fresh("price", price_id, active), active=active
+def _set_active(price: Json, active: bool) -> None:
+    price_id, product_id = price["id"], object_id(price.get("product"))
+    stripe = stripe_client.connection()
+    if not active and _default_price(product_id) == price_id:
+        stripe.update_product(
+            product_id,
+            idempotency_key=_fresh("default_price", product_id),
+            default_price=_price_on_sale(product_id),
+        )
+    stripe.update_price(price_id, idempotency_key=_fresh("price", price_id, active), active=active)
+
+
+def _default_price(product_id: str) -> str:
+    product = stripe_client.connection().product(product_id)
+    return "" if product is None else object_id(product.get("default_price"))
+
+
+def _price_on_sale(product_id: str) -> str:
+    """One that may take an archived price's place as the default; empty for none."""
+    prices = Price.objects.filter(
+        plan__stripe_product_id=product_id, archived_at=None, stripe_price_id__isnull=False
     )
+    return prices.values_list("stripe_price_id", flat=True).first() or ""
 
 
 def _fresh(*parts: object) -> str:

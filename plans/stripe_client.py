@@ -62,6 +62,11 @@ class Stripe:
             subscription["items"] = {**items, "data": every, "has_more": False}
         return subscription
 
+    def update_subscription(
+        self, subscription_id: str, *, idempotency_key: str, **fields: Any
+    ) -> Json:
+        return self._post(f"/v1/subscriptions/{subscription_id}", idempotency_key, fields)
+
     def latest_invoices(self, subscription_id: str) -> list[Json]:
         """The subscription's last hundred invoices, newest first."""
         page = self._request(
@@ -147,6 +152,19 @@ class Stripe:
 
     def create_portal_session(self, *, idempotency_key: str, **fields: Any) -> Json:
         return self._post("/v1/billing_portal/sessions", idempotency_key, fields)
+
+    def portal_configurations(self) -> Iterator[Json]:
+        """Those that sessions may use, newest first."""
+        return self._pages("/v1/billing_portal/configurations", active=True)
+
+    def create_portal_configuration(self, *, idempotency_key: str, **fields: Any) -> Json:
+        return self._post("/v1/billing_portal/configurations", idempotency_key, fields)
+
+    def update_portal_configuration(
+        self, configuration_id: str, *, idempotency_key: str, **fields: Any
+    ) -> Json:
+        path = f"/v1/billing_portal/configurations/{configuration_id}"
+        return self._post(path, idempotency_key, fields)
 
     def webhook_endpoints(self) -> Iterator[Json]:
         return self._pages("/v1/webhook_endpoints")

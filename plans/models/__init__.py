@@ -2,7 +2,7 @@
 them (grants), what follows from that (entitlement), and what Stripe told us (inbox)."""
 
 from plans.models.catalogue import GatewayModel, Plan, Price
-from plans.models.checkout import Checkout
+from plans.models.checkout import Checkout, PortalConfiguration
 from plans.models.entitlement import CurrentEntitlement
 from plans.models.grants import PlanGrant
 from plans.models.inbox import EventBackfill, StripeEvent
@@ -21,6 +21,7 @@ __all__ = [
     "GatewayModel",
     "Plan",
     "PlanGrant",
+    "PortalConfiguration",
     "Price",
     "RevenueCharge",
     "RevenueInvoice",

@@ -1,4 +1,4 @@
-"""Purchases that were begun and are not finished."""
+"""Purchases that were begun and are not finished, and the portal where they are managed."""
 
 from django.db import models
 from django.db.models import Q
@@ -40,3 +40,18 @@ class Checkout(models.Model):
 
     def __str__(self) -> str:
         return f"{self.price} for {self.customer} ({self.state})"
+
+
+class PortalConfiguration(models.Model):
+    """The billing portal's rules at Stripe, as published for one kind of payer."""
+
+    class Payer(models.TextChoices):
+        USER = "user", "People"
+        ORGANIZATION = "organization", "Organizations"
+
+    payer = models.CharField(max_length=20, choices=Payer, unique=True)
+    stripe_configuration_id = models.CharField(max_length=255)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"{self.get_payer_display()}: {self.stripe_configuration_id}"

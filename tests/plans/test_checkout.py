@@ -31,6 +31,7 @@ from plans.stripe_client import Stripe, connected_to
 from sandbox.stripe.api import Api
 from sandbox.stripe.engine import StripeEngine
 from sandbox.stripe.inprocess import InProcessHTTPClient
+from sandbox.stripe.pages.portal import PortalPages
 from tesslate.lib.cause import Cause
 from tests.factories import MembershipFactory, OrganizationFactory, UserFactory
 from tests.plans.conftest import process_all
@@ -146,6 +147,24 @@ def test_C03_a_delayed_payment_gives_nothing_until_it_arrives(
     shop.post()
     assert plan_of(user) == "plus"
     assert Checkout.objects.get().state == "completed"
+
+
+@pytest.mark.parametrize("other", ["pro", "plus"])
+def test_C03_a_change_of_plans_does_not_stand_in_for_the_first_payment(
+    shop: Shop, buyer: APIClient, user: User, other: str
+) -> None:
+    """Up, an invoice over the difference is on its way as well; down, there is one over nothing."""
+    first = "plus" if other == "pro" else "pro"
+    session = shop.pay(buy(buyer, shop.price(first)).json()["url"], method="pm_sepaDebit_failed")
+    shop.engine.change_price(
+        session["subscription"], shop.price(other), proration_behavior="always_invoice"
+    )
+    shop.post()
+    assert shop.engine.object(session["subscription"])["status"] == "active"
+    assert plan_of(user) == "free"
+    shop.engine.advance(days=5)
+    shop.post()
+    assert plan_of(user) == "free"
 
 
 def test_C04_a_delayed_payment_that_fails_gives_nothing_and_is_told(
@@ -541,6 +560,32 @@ def test_nonsense_is_refused_with_a_reason(
 )
 def test_nobody_unknown_gets_in(db: None, api: APIClient, method: str, address: str) -> None:
     assert getattr(api, method)(address).status_code == 401
+
+
+def test_B17_in_the_portal_a_higher_plan_comes_at_once_and_a_lower_one_at_the_periods_end(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    shop.post()
+    (subscription,) = shop.engine.objects("subscription")
+    portal = PortalPages(shop.engine)
+
+    def change(plan: str) -> None:
+        url = buyer.post("/api/billing/portal", {}, format="json").json()["url"]
+        form = {"subscription": subscription["id"], "price": shop.price(plan)}
+        portal.act(url.rpartition("/")[2], "change", form)
+        shop.post()
+
+    change("pro")
+    assert plan_of(user) == "pro"
+    change("plus")
+    assert plan_of(user) == "pro"
+    shown = buyer.get("/api/billing/subscription").json()["subscription"]
+    assert shown["pending_change"]["plan"]["code"] == "plus"
+    assert shown["pending_change"]["at"] == shown["period_end"]
+    shop.engine.advance_past_renewal(subscription["id"])
+    shop.post()
+    assert plan_of(user) == "plus"
 
 
 def test_the_portal_has_nothing_for_those_who_never_bought(shop: Shop, buyer: APIClient) -> None:

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from plans import checks
-from plans.models import GatewayModel, Plan, Price, Subscription
+from plans.models import GatewayModel, Plan, PortalConfiguration, Price, Subscription
 from plans.reconciliation import read_back_due, reconcile
 from plans.seeding import MODELS, seed_plans
 from plans.selectors import current_entitlement
@@ -88,6 +88,55 @@ def test_publishing_is_told_first_and_done_once(engine: StripeEngine) -> None:
     assert len(engine.objects("product")) == 2
     assert len(engine.objects("price")) == 4
     assert "0 steps" in run("publish_plans", "--apply")
+
+
+def test_publishing_sets_the_portals_rules_up_once(engine: StripeEngine) -> None:
+    seed_plans()
+    assert "create the billing portal for people" in run("publish_plans", "--dry-run")
+    run("publish_plans", "--apply")
+    rows = PortalConfiguration.objects.order_by("payer")
+    ours = {row.payer: engine.object(row.stripe_configuration_id)["features"] for row in rows}
+    assert set(ours) == {"user", "organization"}
+    for payer, seats in (("user", False), ("organization", True)):
+        update = ours[payer]["subscription_update"]
+        assert ("quantity" in update["default_allowed_updates"]) is seats
+        assert {"type": "decreasing_item_amount"} in update["schedule_at_period_end"]["conditions"]
+        assert sum(len(product["prices"]) for product in update["products"]) == 4
+        assert ours[payer]["subscription_cancel"]["mode"] == "at_period_end"
+    assert "0 steps" in run("publish_plans", "--apply")
+
+
+def test_the_portals_rules_follow_the_price_list_and_survive_our_forgetting(
+    engine: StripeEngine,
+) -> None:
+    seed_plans()
+    run("publish_plans", "--apply")
+    ids = set(PortalConfiguration.objects.values_list("stripe_configuration_id", flat=True))
+    PortalConfiguration.objects.all().delete()
+    Plan.objects.filter(code="pro").update(is_public=False)
+    told = run("publish_plans", "--apply")
+    assert told.count("adopt the billing portal") == told.count("update the billing portal") == 2
+    rows = PortalConfiguration.objects.all()
+    assert {row.stripe_configuration_id for row in rows} == ids
+    features = engine.object(rows[0].stripe_configuration_id)["features"]
+    assert len(features["subscription_update"]["products"]) == 1
+
+
+def test_a_default_price_hands_over_before_it_is_archived(engine: StripeEngine) -> None:
+    seed_plans()
+    run("publish_plans", "--apply")
+    old = Price.objects.get(plan__code="plus", interval="month")
+    product = old.plan.stripe_product_id
+    engine.request("POST", f"/v1/products/{product}", {"default_price": old.stripe_price_id})
+    Price.objects.filter(pk=old.pk).update(archived_at=timezone.now())
+    new = Price.objects.create(plan=old.plan, interval="month", unit_amount=2900)
+    run("publish_plans", "--apply")
+    new.refresh_from_db()
+    assert engine.object(str(old.stripe_price_id))["active"] is False
+    assert engine.object(product)["default_price"] in {
+        new.stripe_price_id,
+        Price.objects.get(plan__code="plus", interval="year").stripe_price_id,
+    }
 
 
 def test_publishing_adopts_what_an_interrupted_run_left(engine: StripeEngine) -> None:
