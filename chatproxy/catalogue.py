@@ -19,6 +19,7 @@ class PlanTerms:
     default_max_tokens: int
     max_tokens_ceiling: int
     default_temperature: float
+    temperature_ceiling: float
     client_system_messages: str
     abort_billing: str
     stores_content: bool
@@ -69,6 +70,7 @@ def _terms(plan: Plan, disabled: frozenset[str]) -> PlanTerms:
         default_max_tokens=plan.default_max_tokens,
         max_tokens_ceiling=plan.max_tokens_ceiling,
         default_temperature=float(plan.default_temperature),
+        temperature_ceiling=float(plan.temperature_ceiling),
         client_system_messages=plan.client_system_messages,
         abort_billing=plan.abort_billing,
         stores_content=plan.stores_content,

@@ -254,8 +254,12 @@ def _set_limits(payload: dict[str, Any], plan: PlanTerms) -> None:
             payload[name] = min(value, plan.max_tokens_ceiling)
     if not named:
         payload["max_tokens"] = min(plan.default_max_tokens, plan.max_tokens_ceiling)
-    if payload.get("temperature") is None:
-        payload["temperature"] = plan.default_temperature
+    temperature = payload.get("temperature")
+    payload["temperature"] = (
+        plan.default_temperature
+        if temperature is None
+        else min(temperature, plan.temperature_ceiling)
+    )
 
 
 def _with_prompts(call: Call, plan: PlanTerms, prompts: Rendered) -> list[Any]:

@@ -2,9 +2,11 @@
 
 from decimal import Decimal
 
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
+
+HIGHEST_TEMPERATURE = Decimal(2)
 
 
 class GatewayModel(models.Model):
@@ -74,6 +76,13 @@ class Plan(models.Model):
     default_temperature = models.DecimalField(
         max_digits=3, decimal_places=2, default=Decimal("0.70")
     )
+    # Requests that ask for more get this.
+    temperature_ceiling = models.DecimalField(
+        max_digits=3,
+        decimal_places=2,
+        default=HIGHEST_TEMPERATURE,
+        validators=[MinValueValidator(0), MaxValueValidator(HIGHEST_TEMPERATURE)],
+    )
     client_system_messages = models.CharField(
         max_length=10, choices=ClientSystemMessages, default=ClientSystemMessages.ALLOW
     )
@@ -106,6 +115,15 @@ class Plan(models.Model):
             models.CheckConstraint(
                 condition=Q(grace_limit_percent__gte=1) & Q(grace_limit_percent__lte=100),
                 name="plan_grace_limit_is_a_percentage",
+            ),
+            models.CheckConstraint(
+                condition=Q(default_temperature__gte=0)
+                & Q(default_temperature__lte=F("temperature_ceiling"))
+                & Q(temperature_ceiling__lte=HIGHEST_TEMPERATURE),
+                name="plan_temperatures_are_in_range",
+                violation_error_message=(
+                    "Temperatures go from 0 to 2, the default not above the ceiling."
+                ),
             ),
         ]
 

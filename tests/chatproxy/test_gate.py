@@ -41,6 +41,7 @@ FREE = PlanTerms(
     default_max_tokens=4000,
     max_tokens_ceiling=8000,
     default_temperature=0.7,
+    temperature_ceiling=1.5,
     client_system_messages=Policy.ALLOW,
     abort_billing="delivered",
     stores_content=False,
@@ -203,6 +204,11 @@ def test_the_answers_length_has_a_default_and_a_ceiling(asked, sent):
 def test_temperature_has_a_default_which_zero_is_not():
     assert composed()["temperature"] == 0.7
     assert composed(temperature=0)["temperature"] == 0
+
+
+def test_temperature_has_a_ceiling():
+    assert composed(temperature=1.2)["temperature"] == 1.2
+    assert composed(temperature=2)["temperature"] == 1.5
 
 
 def test_usage_is_always_asked_for_and_other_options_kept():
