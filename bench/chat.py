@@ -134,7 +134,7 @@ def _measure(contender: Contender, concurrency: int, seconds: float) -> None:
         saturate(contender.port, contender.request, concurrency=concurrency, seconds=seconds)
     )
     if load.failures:
-        raise RuntimeError(f"{contender.name}: {load.failures} of {load.streams} failed")
+        raise RuntimeError(f"{contender.name}: {load.failures} failed, first: {load.failure!r}")
     contender.rates.append(load.rate)
     if contender.pid:
         contender.cpu.append((cpu_seconds(contender.pid) - before) / load.streams)

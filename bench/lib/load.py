@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 DONE = b"data: [DONE]\n\n"
+TAIL_BYTES = 256
 
 
 @dataclass
@@ -14,6 +15,8 @@ class Load:
 
     streams: int = 0
     failures: int = 0
+    # What the first of them got instead of a stream.
+    failure: bytes = b""
     seconds: float = 0.0
     first_bytes: list[float] = field(default_factory=list)
     lateness: list[float] = field(default_factory=list)
@@ -44,7 +47,7 @@ class Reader(asyncio.Protocol):
         if self.arrivals is not None:
             self.arrivals.extend([now] * data.count(b"data: {"))
         seen = self.tail + data
-        self.tail = seen[-64:]
+        self.tail = seen[-TAIL_BYTES:]
         if DONE in seen and seen.endswith(b"0\r\n\r\n"):
             self._end(True)
         elif not self.first_byte and b"HTTP/1.1 200" not in seen:
@@ -94,6 +97,7 @@ async def saturate(port: int, data: bytes, *, concurrency: int, seconds: float) 
                 load.first_bytes.append(reader.first_byte - reader.started)
             else:
                 load.failures += 1
+                load.failure = load.failure or reader.tail or b"(closed)"
                 reader.transport.abort()
                 reader = await connect(port)
         reader.transport.abort()
@@ -121,6 +125,7 @@ async def hold(
         reader.transport.abort()
         if not is_good:
             load.failures += 1
+            load.failure = load.failure or reader.tail or b"(closed)"
             return
         load.streams += 1
         load.first_bytes.append(reader.first_byte - reader.started)
