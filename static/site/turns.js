@@ -7,12 +7,23 @@ const talk = document.querySelector("[data-talk]");
 const turns = document.querySelector("[data-turns]");
 const empty = document.querySelector("[data-empty]");
 
+// Whoever reads at the end follows what is written there; whoever has scrolled up stays put.
 const NEAR_PIXELS = 60;
-const isAtBottom = () => talk.scrollHeight - talk.scrollTop - talk.clientHeight < NEAR_PIXELS;
+let follows = true;
+talk.addEventListener("scroll", () => {
+  follows = talk.scrollHeight - talk.scrollTop - talk.clientHeight < NEAR_PIXELS;
+});
 
 function scrollDown() {
   talk.scrollTop = talk.scrollHeight;
 }
+
+function follow() {
+  if (follows) scrollDown();
+}
+
+// A message above the composer takes room away from the conversation.
+new ResizeObserver(follow).observe(talk);
 
 export function clearTurns() {
   turns.replaceChildren(empty);
@@ -54,17 +65,15 @@ export class Exchange {
   }
 
   draw(state = "") {
-    const follows = isAtBottom();
     this.isDrawing = false;
     this.body.className = `turn__text prose ${state}`;
     this.body.replaceChildren(...prose(this.kept.answer));
-    if (follows) scrollDown();
+    follow();
   }
 
   /** The answer is over, whole or not: show what it came to. */
   finish() {
     const { answer, note } = this.kept;
-    const follows = isAtBottom();
     this.draw();
     if (note) this.body.append(el("p", { class: "soft" }, note));
     this.foot = el("div", { class: "turn__foot" });
@@ -76,7 +85,7 @@ export class Exchange {
       again.addEventListener("click", this.askAgain);
       this.foot.append(again);
     }
-    if (follows) scrollDown();
+    follow();
   }
 
   showFacts() {

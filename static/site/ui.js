@@ -75,12 +75,10 @@ export function confirmed(dialog) {
   });
 }
 
-const longDate = new Intl.DateTimeFormat("en", { dateStyle: "medium" });
-const dateTime = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
+const longDate = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
 const whole = new Intl.NumberFormat("en");
 
 export const formatDate = (value) => longDate.format(new Date(value));
-export const formatDateTime = (value) => dateTime.format(new Date(value));
 export const formatCount = (value) => whole.format(value);
 
 /** Small amounts keep the digits that say something: $0.00042, $1.20. */

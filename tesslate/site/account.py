@@ -125,17 +125,3 @@ def budget(entitlement: CurrentEntitlement) -> Decimal:
 def percent(part: Decimal, whole: Decimal) -> int:
     """Of nothing, everything is used up."""
     return min(100, round(100 * part / whole)) if whole else 100
-
-
-def fingerprint(billing: Billing) -> str:
-    """What a page shows of a subscription, in short: static/site/activation.js makes the same."""
-    row = billing.subscription or {}
-    price = row.get("price")
-    parts = (
-        billing.plan.code,
-        row.get("status", ""),
-        "" if price is None else price.stripe_price_id,
-        "ends" if row.get("ends_at") else "",
-        row.get("quantity", ""),
-    )
-    return " ".join(str(part) for part in parts)

@@ -1,7 +1,7 @@
 """Where a customer stands with their plan, in one word and one sentence."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from accounts.models import User
@@ -32,7 +32,7 @@ def standing(
     if subscription is not None and subscription.status in OVERDUE_STATUSES:
         return Standing("bad", "Payment overdue", MEANINGS[subscription.status])
     if source == CurrentEntitlement.Source.SUBSCRIPTION and subscription is not None:
-        return _paid(entitlement, subscription)
+        return _paid(entitlement.plan.name, subscription, entitlement.period_end)
     if source == CurrentEntitlement.Source.GRANT:
         end = f" until {day(entitlement.changes_at)}" if entitlement.changes_at else ""
         return Standing("good", "Given by us", f"You have this plan{end}, free of charge.")
@@ -61,7 +61,29 @@ def _grace(entitlement: CurrentEntitlement, ends_at: datetime) -> str:
     )
 
 
-def _paid(entitlement: CurrentEntitlement, subscription: Subscription) -> Standing:
+def organization_standing(subscription: Subscription | None, at: datetime) -> Standing:
+    """The same for what an organization pays for its members."""
+    price = None if subscription is None else subscription.price or subscription.last_good_price
+    if subscription is None or price is None:
+        return Standing("accent", "Nothing bought", "Members use the plans they have themselves.")
+    plan = price.plan
+    if subscription.status in OVERDUE_STATUSES:
+        since = subscription.past_due_since
+        ends_at = None if since is None else since + timedelta(days=plan.grace_days)
+        if subscription.status != "past_due" or ends_at is None or ends_at <= at:
+            return Standing("bad", "Payment overdue", MEANINGS["unpaid"])
+        return Standing(
+            "warn",
+            "Payment overdue",
+            f"The last payment failed. Members keep {plan.name} until {day(ends_at)}; update the "
+            "card to keep it for longer.",
+        )
+    if subscription.status == "paused":
+        return Standing("warn", "Paused", MEANINGS["paused"])
+    return _paid(plan.name, subscription, subscription.current_period_end)
+
+
+def _paid(plan_name: str, subscription: Subscription, renewal: datetime | None) -> Standing:
     end = subscription.cancel_at or (
         subscription.current_period_end if subscription.cancel_at_period_end else None
     )
@@ -69,12 +91,13 @@ def _paid(entitlement: CurrentEntitlement, subscription: Subscription) -> Standi
         return Standing(
             "warn",
             "Ends soon",
-            f"Canceled. You keep {entitlement.plan.name} until {day(end)}, then the free plan.",
+            f"Canceled. {plan_name} stays until {day(end)}, then the free plan.",
         )
     if subscription.status == "trialing" and subscription.trial_end is not None:
         return Standing("good", "Trial", f"Free until {day(subscription.trial_end)}.")
-    renewal = subscription.current_period_end or entitlement.period_end
-    return Standing("good", "Active", f"Renews on {day(renewal)}.")
+    renewal = subscription.current_period_end or renewal
+    text = "" if renewal is None else f"Renews on {day(renewal)}."
+    return Standing("good", "Active", text)
 
 
 def pending_text(change: dict[str, Any] | None) -> str:

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from tesslate.site import views
+from tesslate.site import organizations, views
 
 app_name = "site"
 urlpatterns = [
@@ -10,6 +10,7 @@ urlpatterns = [
     path("sign-out", views.sign_out, name="sign-out"),
     path("reset-password", views.reset_password, name="reset-password"),
     path("account", views.account, name="account"),
+    path("organizations/<int:organization_id>", organizations.organization, name="organization"),
     path("playground", views.playground, name="playground"),
     # Last of all routes: the same page locally as on a server.
     re_path(r"^.*$", views.not_found),

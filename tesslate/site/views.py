@@ -15,9 +15,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
-from plans.overview import Billing
 from plans.selectors import current_entitlement
-from tesslate.site.account import account_page, budget, fingerprint, own_subscription
+from tesslate.site.account import account_page, budget, own_subscription
+from tesslate.site.back_from_stripe import back_from_stripe
 from tesslate.site.picker import model_groups, plan_names
 from tesslate.site.pricing import MONTH, YEAR, price_list
 
@@ -159,19 +159,9 @@ def account(request: HttpRequest) -> HttpResponse:
         {
             "page": page,
             "api_base": f"{settings.PUBLIC_URL}/api/proxy/v1",
-            "config": _back_from_stripe(request, page.billing),
+            "config": back_from_stripe(request, page.billing),
         },
     )
-
-
-def _back_from_stripe(request: HttpRequest, billing: Billing | None) -> dict[str, Any]:
-    """What the page's script is to wait for."""
-    came = request.GET
-    return {
-        "checkout_session": came.get("session_id", "") if came.get("checkout") == "success" else "",
-        "is_back_from_portal": came.get("portal") == "back",
-        "seen": "" if billing is None else fingerprint(billing),
-    }
 
 
 STARTERS = (

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,8 @@ START_SECONDS = 240
 class Product:
     """What `make run` writes into endpoints.json."""
 
-    def __init__(self, endpoints: dict[str, Any]) -> None:
+    def __init__(self, endpoints: dict[str, Any], folder: Path) -> None:
+        self._folder = folder
         self.web: str = endpoints["web"]
         self.stripe: str = endpoints["stripe_api"]
         self.firebase: str = endpoints["firebase_api"]
@@ -31,6 +33,15 @@ class Product:
         self._master_key: str = endpoints["litellm_master_key"]
         self.staff: dict[str, str] = endpoints["staff"]
         self.users: dict[str, dict[str, str]] = {user["plan"]: user for user in endpoints["users"]}
+
+    def invitation_link(self, email: str) -> str:
+        """Out of the mail, which a local copy writes into the log of its web process."""
+        for _ in range(50):
+            _, _, mail = (self._folder / "logs/web.log").read_text().rpartition(f"To: {email}")
+            if found := re.search(r"https?://\S+#invitation=\S+", mail):
+                return found[0]
+            time.sleep(0.1)
+        raise LookupError(f"No invitation to {email}")
 
     @contextmanager
     def gateway_fault(self, **fault: Any) -> Iterator[None]:
@@ -48,8 +59,13 @@ def running_copy() -> Product | None:
     """The copy in DATA_DIR, where one runs and E2E_RUNNING asks for it."""
     if not os.environ.get("E2E_RUNNING"):
         return None
-    path = ROOT / os.environ.get("E2E_RUNNING", ".local") / "endpoints.json"
-    return Product(json.loads(path.read_text())) if path.exists() else None
+    return product_in(ROOT / os.environ.get("E2E_RUNNING", ".local"))
+
+
+def product_in(folder: Path) -> Product | None:
+    """The copy that runs with this DATA_DIR, if one does."""
+    path = folder / "endpoints.json"
+    return Product(json.loads(path.read_text()), folder) if path.exists() else None
 
 
 @contextmanager
@@ -74,7 +90,7 @@ def fresh_copy(folder: Path) -> Iterator[Product]:
             start_new_session=True,
         )
         try:
-            yield Product(_wait(process, data / "endpoints.json", log))
+            yield Product(_wait(process, data / "endpoints.json", log), data)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)

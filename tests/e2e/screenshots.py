@@ -6,14 +6,13 @@ Looks at the copy that runs in DATA_DIR (.local) and writes into .local/screensh
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 
 from tests.e2e.browser import chromium
 from tests.e2e.pages import SITE, STAFF, STAFF_DOORS, Visitors, addresses
-from tests.e2e.product import ROOT, Product
+from tests.e2e.product import ROOT, Product, product_in
 
 LOOKS = (("light", 1280), ("dark", 390))
 SETTLE_MS = 500
@@ -24,11 +23,11 @@ def main() -> int:
     parser.add_argument("--only", default="", help="names that contain this text")
     parser.add_argument("--output", type=Path, default=ROOT / ".local" / "screenshots")
     arguments = parser.parse_args()
-    endpoints = ROOT / os.environ.get("DATA_DIR", ".local") / "endpoints.json"
-    if not endpoints.exists():
+    product = product_in(ROOT / os.environ.get("DATA_DIR", ".local"))
+    if product is None:
         sys.exit("Nothing runs there: start the product first (make run).")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    take(Product(json.loads(endpoints.read_text())), arguments.output, arguments.only)
+    take(product, arguments.output, arguments.only)
     return 0
 
 

@@ -10,7 +10,8 @@ from plans.grants import grant_plan
 from plans.models import Subscription
 from plans.overview import billing_of
 from tesslate.lib.cause import Cause
-from tesslate.site.account import account_page, fingerprint
+from tesslate.site.account import account_page
+from tesslate.site.back_from_stripe import fingerprint
 from tests.factories import CustomerFactory, PlanFactory, PriceFactory, SubscriptionFactory
 from tests.site.ledger import chat_request
 
