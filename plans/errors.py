@@ -4,6 +4,7 @@ ApiError (for callers)
     UnknownPrice        400  unknown_price
     AlreadySubscribed   409  already_subscribed
     NothingToManage     409  no_billing_account
+    SubscriptionRunning 409  subscription_running
     NotAnOwner          403  not_an_owner
     BillingUnavailable  503  billing_unavailable
     BillingRefused      502  billing_refused
@@ -28,6 +29,11 @@ class AlreadySubscribed(Conflict):
 class NothingToManage(Conflict):
     code = "no_billing_account"
     message = "There is nothing to manage yet: you have not bought anything."
+
+
+class SubscriptionRunning(Conflict):
+    code = "subscription_running"
+    message = "Cancel your subscription first: a closed account could not stop its payments."
 
 
 class NotAnOwner(PermissionDenied):

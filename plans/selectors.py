@@ -1,6 +1,6 @@
 """Reads that other apps and pages share."""
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 
 from accounts.models import Membership, User
 from plans.access import LIVE_STATUSES, MEANINGS
@@ -53,6 +53,18 @@ def live_subscriptions(customer: Customer) -> QuerySet[Subscription]:
         .select_related("price__plan", "last_good_price__plan")
         .order_by("-price__plan__rank", "-pk")
     )
+
+
+def orphaned_by(user: User) -> QuerySet[Subscription]:
+    """Subscriptions that would go on charging with nobody left who can manage them, if the user
+    closed the account: their own, and those of organizations that have no other member."""
+    shared = Membership.objects.exclude(user=user).values("organization_id")
+    alone = user.memberships.exclude(organization_id__in=shared).values("organization_id")
+    return Subscription.objects.filter(
+        Q(customer__user=user) | Q(customer__organization_id__in=alone),
+        cancel_at=None,
+        cancel_at_period_end=False,
+    ).exclude(status__in=set(MEANINGS) - LIVE_STATUSES)
 
 
 def owns(user: User, organization_id: int) -> bool:

@@ -19,8 +19,9 @@ from accounts.views.organizations import MembershipSerializer
 from accounts.views.session import UserSerializer
 from chatproxy.selectors import usage_in_period
 from llmkeys.selectors import key_state
+from plans.errors import SubscriptionRunning
 from plans.models import CurrentEntitlement, Plan
-from plans.selectors import current_entitlement
+from plans.selectors import current_entitlement, orphaned_by
 from tesslate.export import export_of
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import InvalidRequest
@@ -91,12 +92,15 @@ class MeView(APIView):
 
     @extend_schema(operation_id="me_delete", request=Farewell, responses={204: None})
     def delete(self, request: Request) -> Response:
-        """Close one's account for good. Owners on whom others depend hand over first (409)."""
+        """Close one's account for good. Subscriptions are canceled first, and owners on
+        whom others depend hand over (409)."""
         data = self.Farewell(data=request.data)
         data.is_valid(raise_exception=True)
         user = caller(request)
         if data.validated_data["confirm"].strip().lower() != user.email:
             raise InvalidRequest("Repeat your e-mail address to confirm.", param="confirm")
+        if orphaned_by(user).exists():
+            raise SubscriptionRunning(details={"portal": "/api/billing/portal"})
         delete_account(user_id=user.pk, cause=Cause.user(user.pk))
         logout(request._request)
         return Response(status=204)

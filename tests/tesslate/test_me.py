@@ -10,7 +10,12 @@ from accounts.services import suspend_user
 from accounts.tokens import create_token
 from plans.models import Plan
 from tesslate.lib.cause import Cause
-from tests.factories import MembershipFactory, OrganizationFactory, SubscriptionFactory
+from tests.factories import (
+    CustomerFactory,
+    MembershipFactory,
+    OrganizationFactory,
+    SubscriptionFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -115,6 +120,47 @@ def test_owner_on_whom_others_depend_hands_over_first(
     assert response.json()["error"]["code"] == "last_owner"
     user.refresh_from_db()
     assert user.deleted_at is None
+
+
+@pytest.mark.parametrize("status", ["active", "trialing", "past_due", "unpaid", "a new word"])
+def test_a_subscription_that_would_go_on_charging_is_canceled_first(
+    api: APIClient, user: User, free_plan: Plan, status
+):
+    SubscriptionFactory.create(customer=CustomerFactory.create(user=user), status=status)
+    api.force_authenticate(user)
+
+    response = api.delete("/api/me", {"confirm": user.email}, "json")
+
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "subscription_running"
+    user.refresh_from_db()
+    assert user.deleted_at is None
+
+
+def test_the_subscription_of_an_organization_is_not_left_to_nobody(
+    api: APIClient, user: User, stranger: User, free_plan: Plan
+):
+    organization = OrganizationFactory.create()
+    MembershipFactory.create(organization=organization, user=user, role="owner")
+    SubscriptionFactory.create(
+        customer=CustomerFactory.create(user=None, organization=organization)
+    )
+    api.force_authenticate(user)
+    body = {"confirm": user.email}
+
+    assert api.delete("/api/me", body, "json").status_code == 409
+    MembershipFactory.create(organization=organization, user=stranger, role="owner")
+    assert api.delete("/api/me", body, "json").status_code == 204
+
+
+@pytest.mark.parametrize("columns", [{"status": "canceled"}, {"cancel_at_period_end": True}])
+def test_a_subscription_that_ends_keeps_nobody(
+    api: APIClient, user: User, free_plan: Plan, columns
+):
+    SubscriptionFactory.create(customer=CustomerFactory.create(user=user), **columns)
+    api.force_authenticate(user)
+
+    assert api.delete("/api/me", {"confirm": user.email}, "json").status_code == 204
 
 
 def test_export_holds_ones_own_data_and_no_secret(
