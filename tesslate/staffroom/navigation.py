@@ -119,6 +119,8 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     (
         "Usage and money",
         (
+            ("Margin", "monitoring", "plans.revenueitem@margin"),
+            ("What if", "psychology_alt", "plans.revenueitem@what-if"),
             ("Gateway and ledger", "balance", "chatproxy.usagecheck@usage-differences"),
             ("Usage entries", "receipt_long", "llmkeys.usageentry"),
             ("Invoices", "request_quote", "plans.revenueinvoice"),

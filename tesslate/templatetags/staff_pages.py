@@ -72,3 +72,12 @@ def saved_views(context: Any) -> SavedViews:
     mine = Q(owner_id=request.user.pk) | Q(is_shared=True)
     views = SavedView.objects.filter(mine, model=label).select_related("owner")
     return SavedViews(label, list_of(label), kept(request.GET.urlencode()), list(views))
+
+
+@register.filter
+def cents(amount: Decimal) -> str:
+    """US dollars to the cent, negative ones too; less than a cent is not shown as nothing."""
+    sign = "-" if amount < 0 else ""
+    if 0 < abs(amount) < Decimal("0.005"):
+        return f"{sign}under $0.01"
+    return f"{sign}${abs(amount):,.2f}"
