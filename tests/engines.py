@@ -103,6 +103,7 @@ def start_engines(config: pytest.Config) -> None:
     reaper = Reaper()
     reaper.remove(folder)
     config.add_cleanup(reaper.close)
+    leave_certificates_unread(folder)
 
     def launch(engine: Engine) -> None:
         try:
@@ -126,6 +127,19 @@ def start_engines(config: pytest.Config) -> None:
         launch(postgres)
         database_url = postgres.url("tesslate")
     os.environ.update({"DATABASE_URL": database_url, "REDIS_URL": redis_url})
+
+
+def leave_certificates_unread(folder: Path) -> None:
+    """No test speaks TLS, yet each new HTTP client would parse all the world's authorities (20 ms).
+
+    Only a real service that the contract is held against may need them.
+    """
+    if any(name.endswith("_CONTRACT_URL") for name in os.environ):
+        return
+    certificates = folder / "certificates"
+    certificates.mkdir()
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = str(certificates)
 
 
 def _stop(engine: Engine, process: subprocess.Popen[bytes], reaper: Reaper) -> None:
