@@ -182,6 +182,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "tesslate.requests.request_log",
+    "tesslate.requests.known_host",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",

@@ -313,3 +313,23 @@ def test_not_ready_while_migrations_are_missing(client: Client, monkeypatch):
 
 def test_probes_only_read(client: Client):
     assert client.post("/health/live").status_code == 405
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health", "/metrics"])
+@pytest.mark.parametrize("host", ["10.0.0.7:8000", "127.0.0.1:8000", "web:8000"])
+def test_probes_and_scrapers_may_call_a_process_by_its_address(
+    client: Client, settings, monkeypatch, path, host
+):
+    settings.ALLOWED_HOSTS = ["app.example.com"]
+    settings.SECURE_SSL_REDIRECT = True
+    monkeypatch.setattr(health, "reporter", Reporter({"postgres": dict}))
+    monkeypatch.setattr(health, "readiness", Reporter({"postgres": dict}))
+
+    assert client.get(path, headers={"Host": host}).status_code == 200
+
+
+def test_pages_are_for_known_hosts_only(client: Client, settings):
+    settings.ALLOWED_HOSTS = ["app.example.com"]
+
+    assert client.get("/sign-in", headers={"Host": "evil.example.com"}).status_code == 400
