@@ -9,11 +9,12 @@ rollouts too, the other way.
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import Count, F, Max, QuerySet
 from django.utils import timezone
 
 from accounts.audit import record_act
@@ -21,13 +22,15 @@ from llmkeys import gateway, marking, provisioning, reconcile
 from llmkeys.desired import plan_key_fields
 from llmkeys.errors import PlanNotUsable
 from llmkeys.litellm_errors import LiteLLMError
-from llmkeys.models import PlanAtGateway, Rollout, VirtualKey
+from llmkeys.models import PlanAtGateway, Rollout, UsageDay, VirtualKey
 from plans.models import CurrentEntitlement, GatewayModel, Plan
 from plans.signals import plan_changed
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import Conflict
 
 BATCH = 500
+# How far back use of a model counts when a plan is about to lose it.
+LATELY = timedelta(days=30)
 MODELS = "gateway_models"
 SHARED_FIELDS = {"rpm", "tpm", MODELS}
 KEY_FIELDS = {"budget_cents", "max_parallel_requests"}
@@ -46,6 +49,8 @@ class Impact:
     changes: list[tuple[str, Any, Any]]
     models_lost: list[str]
     models_gained: list[str]
+    # Of those lost: model, how many of these users called it lately, and when last (a day, UTC).
+    lost_but_used: list[tuple[str, int, date]]
     # Calls to the gateway: for what is shared, and one for each key that must change.
     shared_calls: int
     key_calls: int
@@ -67,9 +72,22 @@ def impact(plan: Plan, edit: Mapping[str, Any]) -> Impact:
         changes=[(name, before[name], value) for name, value in changed.items()],
         models_lost=sorted(names[pk] for pk in had - gets),
         models_gained=sorted(names[pk] for pk in gets - had),
+        lost_but_used=_used_lately(plan, [names[pk] for pk in had - gets]),
         shared_calls=2 if SHARED_FIELDS & changed.keys() else 0,
         key_calls=keys if KEY_FIELDS & changed.keys() else _throttled(plan, changed),
     )
+
+
+def _used_lately(plan: Plan, models: Collection[str]) -> list[tuple[str, int, date]]:
+    since = timezone.now().date() - LATELY
+    rows = (
+        UsageDay.objects.filter(
+            day__gte=since, model__in=models, requests__gt=0, user__current_entitlement__plan=plan
+        )
+        .values("model")
+        .annotate(users=Count("user", distinct=True), last=Max("day"))
+    )
+    return [(row["model"], row["users"], row["last"]) for row in rows.order_by("model")]
 
 
 def _throttled(plan: Plan, changed: Mapping[str, Any]) -> int:

@@ -1,6 +1,9 @@
-import pytest
+from datetime import timedelta
 
-from llmkeys.models import Rollout
+import pytest
+from django.utils import timezone
+
+from llmkeys.models import Rollout, UsageDay
 from plans.entitlements import refresh_entitlements
 from plans.models import Plan
 from tesslate.lib.cause import Cause
@@ -39,6 +42,28 @@ def test_the_preview_says_whom_it_touches_and_changes_nothing(plan, staff_client
     plan.refresh_from_db()
     assert plan.rpm == 20
     assert not Rollout.objects.exists()
+
+
+def test_the_preview_says_who_used_lately_what_they_lose(plan, staff_client, user, stranger):
+    kept = [plan.gateway_models.first().pk]
+    assert (
+        "None of them used it in the last 30 days"
+        in send(staff_client, plan, gateway_models=kept).text
+    )
+
+    today = timezone.now().date()
+    for who, days_ago in ((user, 2), (user, 5), (stranger, 1)):
+        UsageDay.objects.create(
+            day=today - timedelta(days=days_ago),
+            user=who,
+            model="two",
+            plan_code="free",
+            provider="p",
+            requests=3,
+        )
+    page = send(staff_client, plan, gateway_models=kept)
+    assert page.context["impact"].lost_but_used == [("two", 1, today - timedelta(days=2))]
+    assert "1 of them used it in the last 30 days" in page.text
 
 
 def test_confirmed_it_becomes_a_rollout_with_a_page(plan, staff_client):
