@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 from accounts.models import User
 from accounts.staff import require_staff
 from llmkeys import limits, rotation, services
+from llmkeys.explain import explain_access
 from llmkeys.models import VirtualKey
 from llmkeys.selectors import own_keys, shown_state
 from tesslate.lib.cause import Cause
@@ -58,10 +59,15 @@ class RotateView(APIView):
         return Response(KeySerializer(new).data, status=status.HTTP_202_ACCEPTED)
 
 
+# Acts that change nothing.
+LOOKS = {"show", "explain"}
+
+
 class StaffActRequest(serializers.Serializer[Any]):
     action = serializers.ChoiceField(
         choices=[
             "show",
+            "explain",
             "create",
             "rotate",
             "undo_rotation",
@@ -76,7 +82,15 @@ class StaffActRequest(serializers.Serializer[Any]):
     user = serializers.CharField(help_text="Id or e-mail address.")
     key = serializers.IntegerField(required=False, help_text="Which of the user's keys.")
     key_label = serializers.CharField(required=False, max_length=100)
+    model = serializers.CharField(
+        required=False, max_length=200, help_text="The model to explain access to."
+    )
     reason = serializers.CharField(required=False, max_length=500, default="")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["action"] == "explain" and "model" not in attrs:
+            raise serializers.ValidationError({"model": "Say which model."})
+        return attrs
 
 
 class StaffKeySerializer(KeySerializer):
@@ -97,9 +111,19 @@ class StaffKeySerializer(KeySerializer):
         ]
 
 
+class LinkSerializer(serializers.Serializer[Any]):
+    fact = serializers.CharField()
+    holds = serializers.BooleanField(
+        allow_null=True, help_text="False stands in the way, null merely informs."
+    )
+
+
 class StaffAnswer(serializers.Serializer[Any]):
     keys = StaffKeySerializer(many=True)
     limits = serializers.JSONField(help_text="As the plan, as desired, as observed.")
+    access = LinkSerializer(
+        many=True, required=False, help_text="The whole chain of reasons; only for explain."
+    )
 
 
 class StaffKeysView(APIView):
@@ -116,14 +140,18 @@ class StaffKeysView(APIView):
         asked = StaffActRequest(data=request.data)
         asked.is_valid(raise_exception=True)
         args = asked.validated_data
-        if args["action"] != "show":
+        if args["action"] not in LOOKS:
             require_staff(request, "llmkeys.change_virtualkey")
         user = find_user(args["user"])
         act(user=user, cause=Cause.staff(_caller(request).pk, "api"), **args_of(args))
         keys = list(VirtualKey.objects.filter(user=user).order_by("-pk")[:20])
-        return Response(
-            {"keys": StaffKeySerializer(keys, many=True).data, "limits": limits.side_by_side(user)}
-        )
+        answer: dict[str, Any] = {
+            "keys": StaffKeySerializer(keys, many=True).data,
+            "limits": limits.side_by_side(user),
+        }
+        if args["action"] == "explain":
+            answer["access"] = LinkSerializer(explain_access(user, args["model"]), many=True).data
+        return Response(answer)
 
 
 def args_of(args: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +186,7 @@ def act(
         case "reset_limits":
             services.reset_spend(user=user, reason=reason, cause=cause)
             return
-        case "show":
+        case "show" | "explain":
             return
     key = _the_key(user, key_id)
     match action:

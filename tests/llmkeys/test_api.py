@@ -129,6 +129,7 @@ def only_key_of_gateway(standin: StandIn) -> str:
         ({"action": "block"}, 400, "user"),
         ({"action": "block", "user": "nobody@example.com"}, 404, "user"),
         ({"action": "block", "user": "alice@example.com", "key": 999999}, 404, "key"),
+        ({"action": "explain", "user": "alice@example.com"}, 400, "model"),
     ],
 )
 def test_bad_requests_name_the_field(
@@ -149,6 +150,18 @@ def test_further_keys_only_as_far_as_the_plan_allows(
     free.save()
     assert as_staff.post("/admin/keys", body, format="json").status_code == 200
     assert as_staff.post("/admin/keys", body, format="json").status_code == 409
+
+
+def test_staff_have_access_explained(
+    standin: StandIn, key: VirtualKey, as_staff: APIClient, user: User
+) -> None:
+    def explain(model: str) -> dict[str, bool | None]:
+        body = {"action": "explain", "user": user.email, "model": model}
+        links = as_staff.post("/admin/keys", body, format="json").json()["access"]
+        return {link["fact"]: link["holds"] for link in links}
+
+    assert explain("small")["The plan includes the model."] is True
+    assert explain("large")["There is no model named large."] is False
 
 
 def test_limits_side_by_side_show_what_differs(
