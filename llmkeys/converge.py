@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from accounts.models import User
@@ -82,11 +82,17 @@ def _keep(report: Report, examples: list[str]) -> None:
     )
 
 
+def _people() -> QuerySet[User]:
+    """Everybody who should have an entitlement: not staff who only use the admin."""
+    users = User.objects.filter(deleted_at=None, is_active=True)
+    return users.exclude(is_staff=True, firebase_uid=None, current_entitlement=None)
+
+
 def _entitlements(report: Report) -> Iterator[Difference]:
     """Billing and what we wrote down as following from it."""
     stage = "billing → entitlement"
     now = timezone.now()
-    users = User.objects.filter(deleted_at=None, is_active=True).order_by("pk")
+    users = _people().order_by("pk")
     last = 0
     while ids := list(users.filter(pk__gt=last).values_list("pk", flat=True)[:BATCH]):
         last = ids[-1]
@@ -116,7 +122,7 @@ def _keys(report: Report) -> Iterator[Difference]:
     """Entitlements and keys, both ways; and each key with what we last saw of it."""
     stage = "entitlement → key"
     live = VirtualKey.live.filter(user_id=OuterRef("pk"))
-    people = User.objects.filter(deleted_at=None, is_active=True)
+    people = _people()
     report.checked[stage] += people.count()
     keyless = people.filter(~Exists(live), current_entitlement__isnull=False)
     for user_id in keyless.values_list("pk", flat=True).iterator():

@@ -58,7 +58,7 @@ def _plan(user: User, model_name: str) -> Iterator[Link]:
         f"until {entitlement.period_end:%Y-%m-%d}."
     )
     for reason in entitlement.reasons:
-        yield Link(f"… because {reason}")
+        yield Link(f"… because {reason['text']}")
     model = GatewayModel.objects.filter(name=model_name).first()
     if model is None:
         yield Link(f"There is no model named {model_name}.", False)
