@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 from django.conf import settings
@@ -24,10 +25,11 @@ from llmkeys.audit import Kind
 from llmkeys.gateway import client as gateway
 from llmkeys.models import AuditRun, VirtualKey
 from plans.gateway_config import CannotRead, model_names
+from plans.handlers import HANDLERS
 from plans.models import GatewayModel, Price, StripeEvent, Subscription
 from plans.stripe_client import connection as stripe_connection
 from tesslate.backlogs import inbox_backlog, key_backlog
-from tesslate.health import CHECKS
+from tesslate.health import CHECKS, Degraded
 from tesslate.lib.crypto import CannotDecrypt, decrypt
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
@@ -73,18 +75,26 @@ Result = tuple[str, str, str]
 
 
 def _neighbour(name: str, remedy: str) -> Callable[[], Result]:
-    def check() -> Result:
-        details = CHECKS[name]()
-        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in details.items())
-        return OK, told or "answers", ""
-
     def checked() -> Result:
         try:
-            return check()
+            details = CHECKS[name]()
+        except Degraded as problem:
+            return FAILURE, _told(problem.details) or "not as it should be", remedy
         except Exception as problem:  # noqa: BLE001 - whatever it is, the neighbour is not well
-            return FAILURE, f"{type(problem).__name__}", remedy
+            return FAILURE, type(problem).__name__, remedy
+        return OK, _told(details) or "answers", ""
 
     return checked
+
+
+def _told(details: dict[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in details.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_value(inner)}" for key, inner in value.items())
+    return "never" if value is None else str(value)
 
 
 def _migrations() -> Result:
@@ -163,6 +173,12 @@ def _webhook_endpoint() -> Result:
             FAILURE,
             f"not sent: {', '.join(sorted(missing))}",
             "Enable these events on the endpoint at Stripe.",
+        )
+    if "*" not in enabled and (unsent := HANDLERS.keys() - enabled):
+        return (
+            WARNING,
+            f"not sent, so seen by the daily reconciliation at best: {', '.join(sorted(unsent))}",
+            "Enable these events as well.",
         )
     version = endpoints[0].get("api_version")
     if version and version != settings.STRIPE_API_VERSION:
