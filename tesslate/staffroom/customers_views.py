@@ -11,6 +11,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import User
+from llmkeys.explain import explain_access, is_allowed
+from llmkeys.limits import side_by_side
+from plans.models import GatewayModel
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
 from tesslate.site.account import account_page
@@ -44,6 +47,34 @@ def customer(request: HttpRequest, user_id: int) -> HttpResponse:
         actions=actions_for(staff_user(request), subject),
         requests_url=requests_list(subject),
         may_note=request.user.has_perm("staffroom.add_customernote"),
+    )
+
+
+@require_safe
+def access(request: HttpRequest, user_id: int) -> HttpResponse:
+    """Why may, or may not, this customer call a model; and their limits, side by side.
+
+    Looking asks the gateway, and tries the key.
+    """
+    require(request, "llmkeys.view_virtualkey")
+    subject = get_object_or_404(User, pk=user_id)
+    models = list(GatewayModel.objects.order_by("name").values_list("name", flat=True))
+    asked = request.GET.get("model", "")
+    links = explain_access(subject, asked) if asked else []
+    return staff_page(
+        request,
+        "access.html",
+        title="Access explained",
+        subtitle=str(subject),
+        subject=subject,
+        models=models,
+        asked=asked,
+        links=links,
+        allowed=is_allowed(links),
+        limits=[
+            {name: ", ".join(value) if isinstance(value, list) else value for name, value in row}
+            for row in map(dict.items, side_by_side(subject))
+        ],
     )
 
 

@@ -33,6 +33,7 @@ def patterns(site: AdminSite) -> list[URLPattern]:
         path("security/remove", page(security.remove), name="two-factor-remove"),
         path("customers/<int:user_id>", page(customers_views.customer), name="customer"),
         path("customers/<int:user_id>/view", page(customers_views.view_as), name="view-as"),
+        path("customers/<int:user_id>/access", page(customers_views.access), name="access"),
         path("customers/<int:user_id>/notes", page(customers_views.add_note), name="note-add"),
         path("customers/<int:user_id>/do/<slug:name>", page(customers_views.act), name="act"),
         path("margin", page(margin_views.margin), name="margin"),

@@ -7,6 +7,7 @@ from django.urls import reverse
 from accounts.models import User
 from llmkeys import audit, switches
 from llmkeys.models import GatewayState, PlanAtGateway, VirtualKey
+from plans.models import Plan
 from tesslate.lib.crypto import decrypt
 from tests.llmkeys.conftest import CAUSE, sync
 from tests.llmkeys.standin import StandIn
@@ -113,3 +114,25 @@ def test_customers_have_no_business_there(key: VirtualKey, client: Client, user:
     client.force_login(user)
     url = reverse("admin:llmkeys_virtualkey_changelist")
     assert client.get(url).status_code in (302, 403, 404)
+
+
+def test_access_is_explained_link_by_link(
+    key: VirtualKey, staff_client: Client, user: User, pro: Plan
+) -> None:
+    address = f"/admin/customers/{user.pk}/access"
+    assert "Choose a model" in staff_client.get(address).content.decode()
+
+    allowed = staff_client.get(address, {"model": "small"})
+    assert allowed.context["allowed"] is True
+    assert "the key may call the model" in allowed.content.decode()
+
+    refused = staff_client.get(address, {"model": "large"})
+    assert refused.context["allowed"] is False
+    assert "<strong>The plan does not include the model.</strong>" in refused.content.decode()
+
+
+def test_access_is_not_explained_to_staff_without_a_role(key: VirtualKey, user: User) -> None:
+    newcomer = User.objects.create_user("new@example.com", "newcomer-password", is_staff=True)
+    client = Client()
+    client.force_login(newcomer)
+    assert client.get(f"/admin/customers/{user.pk}/access").status_code == 403
