@@ -257,8 +257,13 @@ class LiteLLMClient:
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Send with each master key until one is accepted."""
-        for master_key in list(self._master_keys):
+        """Send with each master key until one is accepted.
+
+        While the gateway's processes are restarted with a new one, each call may reach one that
+        knows the other: where there are several, each is tried twice, back and forth.
+        """
+        known = list(self._master_keys)
+        for master_key in known + known[::-1] if len(known) > 1 else known:
             response = self._send(method, path, master_key, body, params)
             if response.status_code != 401:
                 self._prefer(master_key)

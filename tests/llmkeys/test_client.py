@@ -1,6 +1,7 @@
 """The gateway's management API as our client reads it."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,25 @@ def test_S08_either_of_two_master_keys_will_do(gateway_standin: StandIn) -> None
     assert len(gateway_standin.calls) == 1
     assert client.accepts(MASTER_KEY)
     assert not client.accepts("sk-old-key-000001")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_S08_replicas_that_know_one_master_key_each_refuse_no_call(
+    gateway_standin: StandIn, first: int
+) -> None:
+    """Half of the gateway was restarted with the new key; calls go to either half in turn."""
+    page = answering(200, {"keys": [], "total_pages": 0, "total_count": 0})
+    keys = ["sk-new-key-000001", "sk-old-key-000001"]
+    halves = count(first)
+
+    def in_turn(request: httpx.Request) -> httpx.Response | None:
+        knows = f"Bearer {keys[next(halves) % 2]}"
+        return (page if request.headers["authorization"] == knows else answering(401))(request)
+
+    gateway_standin.before = in_turn
+    client = client_of(gateway_standin, master_keys=keys)
+    for _ in range(3):
+        client.check()
 
 
 def test_deleting_an_unknown_key_succeeds(client: LiteLLMClient) -> None:
