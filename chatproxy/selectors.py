@@ -35,6 +35,8 @@ class Totals:
     cost: Decimal
     # Answered requests that nobody could put a price on; they are not in ``cost``.
     unpriced: int
+    # US dollars that staff gave back; known to the gateway's books alone.
+    credited: Decimal = Decimal(0)
 
 
 def requests_in(user: User, start: datetime, end: datetime) -> QuerySet[ChatRequest]:

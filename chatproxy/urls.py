@@ -1,6 +1,11 @@
 from django.urls import path
 
-from chatproxy.usage_views import ReceiptView, UsageView, UserUsageView
+from chatproxy.usage_views import (
+    OrganizationUsageView,
+    ReceiptView,
+    UsageView,
+    UserUsageView,
+)
 from chatproxy.views import ChatCompletionsView, ChatView, ModelsView, ModelView
 
 urlpatterns = [
@@ -11,5 +16,10 @@ urlpatterns = [
     path("api/proxy/v1/models/<path:model_id>", ModelView.as_view(), name="chat-model"),
     path("api/usage", UsageView.as_view(), name="usage"),
     path("api/usage/requests/<str:request_id>", ReceiptView.as_view(), name="receipt"),
+    path(
+        "api/organizations/<int:organization_id>/usage",
+        OrganizationUsageView.as_view(),
+        name="organization-usage",
+    ),
     path("usage/<int:user_id>", UserUsageView.as_view(), name="user-usage"),
 ]

@@ -141,8 +141,8 @@ def check_day(day: date, *, at: datetime | None = None) -> UsageCheck:
 
 
 def _compare(day: date, settled: datetime) -> list[tuple[Any, ...]]:
-    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    values = {
+    start = _midnight(day)
+    values: dict[str, Any] = {
         "start": start,
         "end": start + DAY,
         "apart": APART,
@@ -152,6 +152,10 @@ def _compare(day: date, settled: datetime) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(COMPARE, values)
         return list(cursor.fetchall())
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _settled_until(now: datetime) -> datetime:
@@ -198,11 +202,13 @@ def check_usage(
     checks = []
     for day in days_to_check(now) if days is None else days:
         check = check_day(day, at=now)
+        checks.append(check)
+        if check.settled_until < _midnight(day) + DAY:
+            continue  # the gateway counts calls that are not to be compared yet
         try:
             check.counted_cost = count_at_gateway(day)
         except LiteLLMError as error:
             logger.warning("the gateway's sums of %s could not be read: %s", day, error)
         else:
             check.save(update_fields=["counted_cost"])
-        checks.append(check)
     return checks

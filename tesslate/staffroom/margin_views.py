@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from chatproxy.usage_csv import harmless
 from plans.models import GatewayModel, Plan
 from plans.revenue_recognition import caveats
 from tesslate.margin import figures
@@ -140,15 +141,8 @@ def _csv(table: str, stretch: Stretch) -> HttpResponse:
     writer = csv.writer(response)
     writer.writerow([table[:-1], "revenue_usd", "cost_usd", "margin_usd", "requests"])
     for line in TABLES[table](stretch.start, stretch.end):
-        writer.writerow(
-            [_harmless(line.label), line.revenue, line.cost, line.margin, line.requests]
-        )
+        writer.writerow([harmless(line.label), line.revenue, line.cost, line.margin, line.requests])
     return response
-
-
-def _harmless(text: str) -> str:
-    """Spreadsheets run what begins like a formula; names are chosen by customers."""
-    return f"'{text}" if text[:1] in "=+-@\t\r" else text
 
 
 class WhatIfForm(forms.Form):

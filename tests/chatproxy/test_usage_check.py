@@ -206,6 +206,16 @@ def test_U15_a_day_long_past_is_compared_anew_when_a_late_row_comes(
     assert NOON.date() in days_to_check(later + timedelta(minutes=10))
 
 
+def test_the_gateways_sums_of_a_day_are_asked_for_when_it_is_over(
+    standin: StandIn, key: VirtualKey
+) -> None:
+    log(standin, call_of(key))
+    soon = NOON + timedelta(hours=1)
+    import_usage(at=soon, since=NOON - timedelta(days=1))
+    (check,) = check_usage(at=soon, days=[NOON.date()])
+    assert check.counted_cost is None
+
+
 def test_rows_that_the_log_dropped_show_in_the_gateways_own_sums(
     standin: StandIn, key: VirtualKey
 ) -> None:
