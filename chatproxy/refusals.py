@@ -76,11 +76,10 @@ def too_many_streams(running: int, *, plan: PlanTerms, catalogue: Catalogue) -> 
 def _budget(
     refusal: GatewayRefusal, caller: Caller, plan: PlanTerms, catalogue: Catalogue
 ) -> ApiError:
-    limit = plan.budget_cents / 100 * caller.limit_percent / 100
     return BudgetExceeded(
         details={
             "rule": "budget_dollars",
-            "limit": refusal.limit if refusal.limit is not None else limit,
+            "limit": plan.budget_cents / 100 if refusal.limit is None else refusal.limit,
             "used": refusal.used,
             "clears_at": caller.period_end.isoformat(),
             "plan": plan.code,

@@ -118,8 +118,8 @@ def _by_model(user: User, entitlement: CurrentEntitlement) -> list[tuple[str, To
 
 
 def budget(entitlement: CurrentEntitlement) -> Decimal:
-    """US dollars in the present period, grace throttling included."""
-    return Decimal(entitlement.plan.budget_cents) * entitlement.limit_percent / 10_000
+    """US dollars in the present period. Throttling lowers rates, never the budget."""
+    return Decimal(entitlement.plan.budget_cents) / 100
 
 
 def percent(part: Decimal, whole: Decimal) -> int:
