@@ -58,11 +58,21 @@ class GrantFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ThrottleFacts:
+    id: int
+    percent: int
+    ends_at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     default_plan: Plan
     joined_at: datetime
     subscriptions: tuple[SubscriptionFacts, ...] = ()
     grants: tuple[GrantFacts, ...] = ()
+    # Not lifted; one whose time is over no longer counts.
+    throttles: tuple[ThrottleFacts, ...] = ()
     # A closed account keeps only the default plan, whatever still runs at Stripe.
     account_closed: bool = False
 
@@ -72,8 +82,8 @@ class Reason:
     """One link of the chain that staff read: what was considered and why it counts or not.
 
     ``code`` is stable: default, trialing, active, grace, grace_over, ended, no_seat,
-    awaiting_payment, unmapped_price, grant, grant_not_started, grant_over, account_closed, or
-    ``status:`` and the status that gives nothing.
+    awaiting_payment, unmapped_price, grant, grant_not_started, grant_over, account_closed,
+    throttled, or ``status:`` and the status that gives nothing.
     """
 
     source: str
@@ -134,16 +144,22 @@ def decide(facts: Facts, at: datetime) -> Entitlement:
     winner = max((c for c in candidates if c.reason.counts), key=_strength)
     assert winner.plan is not None
     assert winner.window is not None
+    throttles = [throttle for throttle in facts.throttles if throttle.ends_at > at]
     return Entitlement(
         plan=winner.plan,
         source=Source(winner.reason.source),
         source_id=winner.reason.source_id,
-        limit_percent=winner.limit_percent,
+        limit_percent=min(winner.limit_percent, *(throttle.percent for throttle in throttles))
+        if throttles
+        else winner.limit_percent,
         period_start=winner.window.start,
         period_end=winner.window.end,
         grace_ends_at=winner.grace_ends_at,
-        changes_at=_next_change(candidates, winner.window, at),
-        reasons=tuple(replace(c.reason, won=c is winner) for c in candidates),
+        changes_at=_next_change(candidates, throttles, winner.window, at),
+        reasons=(
+            *(replace(c.reason, won=c is winner) for c in candidates),
+            *(_throttle_reason(throttle) for throttle in throttles),
+        ),
     )
 
 
@@ -159,8 +175,14 @@ def _strength(candidate: Candidate) -> tuple[int, int, int, datetime, int]:
     )
 
 
-def _next_change(candidates: Iterable[Candidate], window: Window, at: datetime) -> datetime | None:
+def _next_change(
+    candidates: Iterable[Candidate],
+    throttles: Iterable[ThrottleFacts],
+    window: Window,
+    at: datetime,
+) -> datetime | None:
     moments = {window.end, *(moment for c in candidates for moment in c.moments)}
+    moments |= {throttle.ends_at for throttle in throttles}
     return min((moment for moment in moments if moment > at), default=None)
 
 
@@ -250,6 +272,11 @@ def _grant_candidate(grant: GrantFacts, at: datetime) -> Candidate:
         Window(month.start, min(month.end, grant.ends_at)),
         moments=(grant.ends_at,),
     )
+
+
+def _throttle_reason(throttle: ThrottleFacts) -> Reason:
+    text = f"{throttle.percent} % of the limits until {_day(throttle.ends_at)}: {throttle.reason}"
+    return Reason("throttle", throttle.id, None, True, "throttled", text, throttle.ends_at)
 
 
 def _subscription_text(sub: SubscriptionFacts) -> str:

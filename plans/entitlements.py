@@ -24,9 +24,10 @@ from plans.decision import (
     Reason,
     Seat,
     SubscriptionFacts,
+    ThrottleFacts,
     decide,
 )
-from plans.models import CurrentEntitlement, Customer, Plan, PlanGrant, Subscription
+from plans.models import CurrentEntitlement, Customer, Plan, PlanGrant, Subscription, Throttle
 from plans.signals import entitlements_changed
 from plans.windows import Window as Period
 from plans.windows import month_window
@@ -186,6 +187,7 @@ def facts_for(user_ids: Sequence[int]) -> dict[int, Facts]:
     organization_ids = {seat[0] for user_seats in seats.values() for seat in user_seats}
     of_users, of_organizations = _subscriptions(user_ids, organization_ids)
     user_grants, organization_grants = _grants(user_ids, organization_ids)
+    throttles = _throttles(user_ids)
     facts: dict[int, Facts] = {}
     for user in User.objects.filter(pk__in=user_ids).only("pk", "date_joined", "deleted_at"):
         subscriptions = [subscription_facts(row) for row in of_users[user.pk]]
@@ -202,6 +204,7 @@ def facts_for(user_ids: Sequence[int]) -> dict[int, Facts]:
             joined_at=user.date_joined,
             subscriptions=tuple(subscriptions),
             grants=tuple(grants),
+            throttles=tuple(throttles[user.pk]),
             account_closed=user.deleted_at is not None,
         )
     return facts
@@ -293,6 +296,13 @@ def _grants(
         elif row.organization_id is not None:
             of_organizations[row.organization_id].append(row)
     return of_users, of_organizations
+
+
+def _throttles(user_ids: Sequence[int]) -> defaultdict[int, list[ThrottleFacts]]:
+    of_users: defaultdict[int, list[ThrottleFacts]] = defaultdict(list)
+    for row in Throttle.objects.filter(user_id__in=user_ids, lifted_at=None):
+        of_users[row.user_id].append(ThrottleFacts(row.pk, row.percent, row.ends_at, row.reason))
+    return of_users
 
 
 def _grant_facts(row: PlanGrant, organization: str = "") -> GrantFacts:

@@ -9,6 +9,7 @@ from plans.models.inbox import EventBackfill, StripeEvent
 from plans.models.problems import BillingNotice, BillingProblem
 from plans.models.revenue import ExchangeRate, RevenueCharge, RevenueInvoice, RevenueItem
 from plans.models.subscriptions import Customer, StripeCustomerAlias, Subscription
+from plans.models.throttles import Throttle
 
 __all__ = [
     "BillingNotice",
@@ -29,4 +30,5 @@ __all__ = [
     "StripeCustomerAlias",
     "StripeEvent",
     "Subscription",
+    "Throttle",
 ]

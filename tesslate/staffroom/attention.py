@@ -10,7 +10,14 @@ from django.utils import timezone
 
 from accounts.models import User
 from llmkeys.models import GatewayState, KillSwitch, PlanAtGateway, VirtualKey
-from plans.models import BillingProblem, CurrentEntitlement, Plan, StripeEvent, Subscription
+from plans.models import (
+    BillingProblem,
+    CurrentEntitlement,
+    Plan,
+    StripeEvent,
+    Subscription,
+    Throttle,
+)
 from plans.problems import odd_subscriptions, stray_events
 from tesslate.staffroom.links import customer_page, list_of, page_of
 
@@ -214,6 +221,22 @@ def _switches(at: datetime) -> Iterator[Item]:
         )
 
 
+def _throttles(at: datetime) -> Iterator[Item]:
+    """A spend that jumped: somebody's success, or somebody's stolen token."""
+    rows = Throttle.objects.filter(lifted_at=None, ends_at__gt=at).select_related("user")
+    for row in rows.order_by("begun_at")[:SHOWN_PER_KIND]:
+        denied = row.answer == Throttle.Answer.NOT_MINE
+        yield Item(
+            "bad" if denied else "warn",
+            "A customer says: it was not me" if denied else f"Throttled: {row.reason}",
+            str(row.user),
+            row.begun_at,
+            "Look",
+            customer_page(row.user_id),
+            "plans.view_throttle",
+        )
+
+
 def _grace(at: datetime) -> Iterator[Item]:
     ending = (
         CurrentEntitlement.objects.filter(
@@ -280,6 +303,7 @@ SOURCES: tuple[tuple[Source, str], ...] = (
     (_keys, "llmkeys.view_virtualkey"),
     (_plans_at_gateway, "llmkeys.view_planatgateway"),
     (_switches, "llmkeys.view_killswitch"),
+    (_throttles, "plans.view_throttle"),
     (_grace, "accounts.view_user"),
     (_catalogue, "plans.view_plan"),
 )

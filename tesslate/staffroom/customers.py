@@ -248,15 +248,19 @@ def chain(page: CustomerPage) -> list[Step]:
     return steps
 
 
+SOURCE_TITLES = {**dict(CurrentEntitlement.Source.choices), "throttle": "Throttled"}
+
+
 def _reason_step(page: CustomerPage, reason: dict[str, Any]) -> Step:
     rows: dict[tuple[str, int | None], Any] = {
         **{("subscription", row.pk): row for row in page.subscriptions},
         **{("grant", row.pk): row for row in page.grants},
+        **{("throttle", row.pk): row for row in page.user.throttles.filter(lifted_at=None)},
     }
     row = rows.get((reason["source"], reason["source_id"]))
     tone = "good" if reason.get("won") else "" if reason["counts"] else "warn"
     at = row.read_at if isinstance(row, Subscription) else getattr(row, "created_at", None)
-    title = CurrentEntitlement.Source(reason["source"]).label
+    title = SOURCE_TITLES[reason["source"]]
     return Step(title, reason["text"], tone, at, page_of(row) if row is not None else "")
 
 

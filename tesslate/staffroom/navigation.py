@@ -79,6 +79,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Customers", "group", "accounts.user"),
             ("Organizations", "domain", "accounts.organization"),
             ("Grants", "redeem", "plans.plangrant"),
+            ("Throttles", "speed", "plans.throttle"),
         ),
     ),
     (

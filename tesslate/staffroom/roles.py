@@ -15,7 +15,7 @@ from django.contrib.auth.models import Group, Permission
 CASEWORK = (
     *("accounts.user", "accounts.organization", "accounts.membership", "staffroom.customernote"),
     *("plans.plan", "plans.gatewaymodel", "plans.price", "plans.customer", "plans.subscription"),
-    *("plans.plangrant", "plans.currententitlement", "plans.checkout"),
+    *("plans.plangrant", "plans.throttle", "plans.currententitlement", "plans.checkout"),
     *("plans.billingproblem", "plans.billingnotice"),
     *("llmkeys.virtualkey", "llmkeys.planatgateway", "llmkeys.keyevent"),
     *("llmkeys.gatewaystate", "llmkeys.killswitch", "llmkeys.rollout"),
@@ -43,7 +43,7 @@ ROLES: dict[str, frozenset[str]] = {
     # Answers customers: everything to see, their keys to mend.
     "support": SEES_CASES
     | _all("view", ["accounts.auditentry"])
-    | _all("change", ["llmkeys.virtualkey"]),
+    | _all("change", ["llmkeys.virtualkey", "plans.throttle"]),
     # Money: events, prices, gifts, usage given back.
     "billing": SEES_CASES
     | _all("view", ["accounts.auditentry", "plans.stripeevent"])
@@ -61,7 +61,7 @@ ROLES: dict[str, frozenset[str]] = {
     | _all("add change", ["llmkeys.killswitch"])
     | _all("change", ["llmkeys.virtualkey", "llmkeys.planatgateway", "llmkeys.gatewaystate"])
     | _all("change", ["llmkeys.rollout"])
-    | _all("change", ["plans.stripeevent", "accounts.user"]),
+    | _all("change", ["plans.stripeevent", "plans.throttle", "accounts.user"]),
 }
 
 
