@@ -19,6 +19,11 @@ BEAT_SCHEDULE = {
         "schedule": crontab(minute="*/10"),
         "options": {"queue": "bulk", "expires": 600},
     },
+    "chatproxy.guard_spend": {
+        "task": "chatproxy.guard_spend",
+        "schedule": 60.0,
+        "options": {"queue": "bulk", "expires": 60},
+    },
     "chatproxy.drop_old": {
         "task": "chatproxy.drop_old",
         "schedule": crontab(minute=41, hour=4),

@@ -6,7 +6,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from chatproxy import partitions, usage, usage_check
+from chatproxy import guard, partitions, usage, usage_check
 from llmkeys import breaker
 from llmkeys.litellm_errors import LiteLLMError
 
@@ -38,3 +38,10 @@ def import_usage() -> None:
 @shared_task(name="chatproxy.check_usage")
 def check_usage() -> None:
     usage_check.check_usage()
+
+
+@shared_task(name="chatproxy.guard_spend")
+def guard_spend() -> None:
+    guard.watch()
+    while guard.tell_next():
+        pass

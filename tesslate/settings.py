@@ -351,6 +351,11 @@ CHAT_LEDGER_DAYS = env.integer("CHAT_LEDGER_DAYS", default=400, minimum=1)
 CHAT_CONTENT_DAYS = env.integer("CHAT_CONTENT_DAYS", default=30, minimum=1)
 # Keep conversations whatever the plan says.
 CHAT_STORE_CONTENT = env.boolean("CHAT_STORE_CONTENT", default=False)
+# The spend guard: whose last hour cost more than so many times their busiest hour of two weeks, and
+# so many percent of the plan's budget, is held to this share of the plan's rates; 100 for no guard.
+SPEND_GUARD_FACTOR = env.integer("SPEND_GUARD_FACTOR", default=5, minimum=1)
+SPEND_GUARD_BUDGET_PERCENT = env.integer("SPEND_GUARD_BUDGET_PERCENT", default=20, minimum=1)
+SPEND_GUARD_PERCENT = env.integer("SPEND_GUARD_PERCENT", default=10, minimum=1)
 # Without Valkey nobody can tell whether an idempotency key was used: serve such requests all the
 # same, or refuse them.
 CHAT_IDEMPOTENCY_FAIL_OPEN = env.boolean("CHAT_IDEMPOTENCY_FAIL_OPEN", default=False)

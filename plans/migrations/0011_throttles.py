@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('plans', '0007_problem_kinds'),
+        ('plans', '0010_temperature_ceiling'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from tesslate.site import organizations, views
+from tesslate.site import guard, organizations, views
 
 app_name = "site"
 urlpatterns = [
@@ -12,6 +12,7 @@ urlpatterns = [
     path("account", views.account, name="account"),
     path("organizations/<int:organization_id>", organizations.organization, name="organization"),
     path("playground", views.playground, name="playground"),
+    path("spend-guard/<str:token>", guard.spend_guard, name="spend-guard"),
     # Last of all routes: the same page locally as on a server.
     re_path(r"^.*$", views.not_found),
 ]
