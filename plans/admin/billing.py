@@ -15,6 +15,7 @@ from unfold.decorators import display
 from plans.access import MEANINGS
 from plans.admin.base import ReadOnlyAdmin, pretty, staff_cause
 from plans.errors import StripeError
+from plans.grandfathering import CannotMove, move, successor_of
 from plans.grants import grant_plan, revoke_grant
 from plans.models import (
     BillingNotice,
@@ -108,7 +109,7 @@ class SubscriptionAdmin(ReadOnlyAdmin):
         "customer__organization__name",
     ]
     list_select_related = ["customer__user", "customer__organization", "price__plan"]
-    actions = ["read_again"]
+    actions = ["read_again", "move_to_price_on_sale"]
     exclude = ["snapshot", "pending_change"]
     readonly_fields = ["meaning", "change_to_come", "as_last_read"]
 
@@ -142,6 +143,25 @@ class SubscriptionAdmin(ReadOnlyAdmin):
                 messages.success(
                     request, f"{subscription.stripe_subscription_id}: {reading.outcome}"
                 )
+
+    @admin.action(description="Move to the price on sale", permissions=["act"])
+    @asks(
+        "Whoever has an old price pays the one that replaced it, from the next renewal on.",
+        reason=True,
+        reaches_out=True,
+    )
+    def move_to_price_on_sale(self, request: HttpRequest, queryset: QuerySet[Subscription]) -> None:
+        cause, reason = staff_cause(request), given_reason(request)
+        for subscription in queryset.select_related("price__plan", "customer"):
+            try:
+                if subscription.price is None:
+                    raise CannotMove("Its price is not mapped.")
+                new = successor_of(subscription.price)
+                move(subscription, new=new, cause=cause, reason=reason)
+            except (CannotMove, StripeError) as error:
+                messages.error(request, f"{subscription.stripe_subscription_id}: {error}")
+            else:
+                messages.success(request, f"{subscription.stripe_subscription_id}: pays {new}.")
 
 
 class GrantForm(forms.ModelForm[PlanGrant]):

@@ -2,12 +2,16 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
+from accounts.models import AuditEntry
 from plans import checks
 from plans.models import GatewayModel, Plan, PortalConfiguration, Price, Subscription
 from plans.reconciliation import read_back_due, reconcile
@@ -169,6 +173,85 @@ def test_a_new_amount_is_a_new_price_and_whoever_has_the_old_one_keeps_it(
     reconcile(cause=CAUSE)
     assert engine.object(sub)["items"]["data"][0]["price"]["unit_amount"] == 1900
     assert current_entitlement(user).plan.code == "plus"
+
+
+@dataclass(frozen=True)
+class Dearer:
+    """Plus costs more than it did when somebody bought it."""
+
+    old: Price
+    new: Price
+    user: Any
+    subscription: str
+
+    def migrate(self, *options: str) -> str:
+        return run("migrate_price", str(self.old.stripe_price_id), *options)
+
+
+@pytest.fixture
+def dearer(engine: StripeEngine) -> Dearer:
+    seed_plans()
+    run("publish_plans", "--apply")
+    old = Price.objects.get(plan__code="plus", interval="month")
+    user, subscription = buy(engine, old)
+    Price.objects.filter(pk=old.pk).update(archived_at=timezone.now())
+    new = Price.objects.create(plan=old.plan, interval="month", unit_amount=2900)
+    run("publish_plans", "--apply")
+    new.refresh_from_db()
+    reconcile(cause=CAUSE)
+    return Dearer(old, new, user, subscription)
+
+
+def test_staff_move_payers_to_the_new_price_from_their_next_renewal_on(
+    engine: StripeEngine, dearer: Dearer
+) -> None:
+    assert "1 to move" in dearer.migrate("--dry-run")
+    assert Subscription.objects.get().price == dearer.old
+    invoices = len(engine.objects("invoice"))
+    assert "1 moved, 0 not" in dearer.migrate("--apply")
+    assert len(engine.objects("invoice")) == invoices
+    assert Subscription.objects.get().price == dearer.new
+    assert current_entitlement(dearer.user).plan.code == "plus"
+    engine.advance_past_renewal(dearer.subscription)
+    assert engine.objects("invoice")[-1]["amount_due"] == 2900
+    assert "0 to move" in dearer.migrate("--dry-run")
+
+
+def test_who_has_a_change_planned_is_not_moved_and_that_is_said(
+    engine: StripeEngine, dearer: Dearer
+) -> None:
+    engine.request("POST", f"/v1/prices/{dearer.old.stripe_price_id}", {"active": True})
+    schedule = {"from_subscription": dearer.subscription}
+    engine.request("POST", "/v1/subscription_schedules", schedule)
+    with pytest.raises(CommandError, match="Some were not moved"):
+        dearer.migrate("--apply")
+    assert Subscription.objects.get().price == dearer.old
+
+
+def test_payers_are_not_moved_to_a_price_of_another_interval(dearer: Dearer) -> None:
+    yearly = Price.objects.get(plan__code="plus", interval="year").stripe_price_id
+    with pytest.raises(CommandError, match="one interval"):
+        dearer.migrate(str(yearly), "--apply")
+
+
+def test_staff_move_payers_in_the_admin(
+    dearer: Dearer, staff_client: Client, settings: Any
+) -> None:
+    settings.STAFF_TWO_FACTOR_REQUIRED = False
+    row = Subscription.objects.get()
+    staff_client.post(
+        reverse("admin:plans_subscription_changelist"),
+        {
+            "action": "move_to_price_on_sale",
+            "_selected_action": [row.pk],
+            "confirmed": "1",
+            "reason": "New prices since May",
+        },
+    )
+    row.refresh_from_db()
+    assert row.price == dearer.new
+    entry = AuditEntry.objects.get(action="subscription.price_moved")
+    assert entry.reason == "New prices since May"
 
 
 def buy(engine: StripeEngine, price: Price) -> tuple[Any, str]:
