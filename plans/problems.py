@@ -11,13 +11,21 @@ from django.utils import timezone
 
 from plans.access import ACCESS_BY_STATUS, LIVE_STATUSES
 from plans.metrics import PROBLEMS_OPENED
-from plans.models import BillingProblem, Customer, StripeEvent, Subscription
+from plans.models import (
+    BillingProblem,
+    BillingReconciliation,
+    Customer,
+    StripeEvent,
+    Subscription,
+)
 
 logger = logging.getLogger(__name__)
 Kind = BillingProblem.Kind
 
 # Events that were not meant for us are a problem for as long as they keep coming, and this longer.
 STRAYS_SHOWN_FOR = timedelta(days=7)
+# The comparison with Stripe runs every night.
+RECONCILED_WITHIN = timedelta(days=2)
 
 
 def open_problem(
@@ -62,8 +70,8 @@ class Problem:
     """One line of what staff have to look at, and where the remedy is.
 
     ``kind`` is a BillingProblem kind, or unmapped_price, unknown_status, two_subscriptions,
-    dead_letters, waiting_version, closed_account_pays, wrong_mode, wrong_account: those are read
-    from our own rows and go away with their cause.
+    dead_letters, waiting_version, closed_account_pays, wrong_mode, wrong_account, not_reconciled:
+    those are read from our own rows and go away with their cause.
     """
 
     kind: str
@@ -84,6 +92,7 @@ def problems() -> list[Problem]:
         *odd_subscriptions(),
         *_stuck_events(),
         *stray_events(),
+        *overdue_reconciliation(),
         *stored,
     ]
 
@@ -158,6 +167,24 @@ def stray_events() -> Iterator[Problem]:
         ).aggregate(count=Count("pk"), since=Min("received_at"))
         if strays["count"]:
             yield Problem(kind, outcome, summary, strays["count"], strays["since"])
+
+
+def overdue_reconciliation() -> Iterator[Problem]:
+    """Nothing would catch what webhooks missed."""
+    since = timezone.now() - RECONCILED_WITHIN
+    if not Subscription.objects.filter(created_at__lt=since).exists():
+        return
+    last = BillingReconciliation.objects.filter(finished_at__isnull=False).first()
+    if last is None or last.started_at < since:
+        failed = BillingReconciliation.objects.filter(finished_at=None).first()
+        yield Problem(
+            "not_reconciled",
+            "",
+            f"No comparison with Stripe came to its end in {RECONCILED_WITHIN.days} days. "
+            + (failed.error if failed else "Are beat and a worker of the bulk queue running?"),
+            1,
+            None if last is None else last.started_at,
+        )
 
 
 def _stuck_events() -> Iterator[Problem]:

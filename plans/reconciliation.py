@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -15,7 +15,13 @@ from plans.customers import find_customer
 from plans.entitlements import BATCH, refresh_entitlements
 from plans.errors import StripeError
 from plans.metrics import RECONCILED
-from plans.models import CurrentEntitlement, EventBackfill, StripeEvent, Subscription
+from plans.models import (
+    BillingReconciliation,
+    CurrentEntitlement,
+    EventBackfill,
+    StripeEvent,
+    Subscription,
+)
 from plans.stripe_reading import Json, object_id
 from plans.subscriptions import COMPARED, columns_from, read_back
 from tesslate.lib.cause import Cause
@@ -26,6 +32,8 @@ logger = logging.getLogger(__name__)
 BACKFILL_REACH = timedelta(days=29)
 # Events are looked for again this long before the newest one we hold: they arrive unordered.
 BACKFILL_OVERLAP = timedelta(hours=1)
+# So many of a run's findings are kept for staff.
+KEPT_LINES = 300
 # A subscription whose time is up is asked for again this often until Stripe has moved on.
 LOOK_AGAIN_AFTER = timedelta(minutes=10)
 
@@ -54,9 +62,37 @@ def reconcile(
 
     What differs is read again under the customer's lock before it is written, so a comparison
     with a page that grew old does no harm. One that fails is reported and left for the next run.
-    With ``dry_run`` nothing is written.
+    What was found stays on record; with ``dry_run`` nothing is written. Raises StripeError.
     """
+    if dry_run:
+        return _walk(Report(), cause, dry_run, progress, at)
+    run = BillingReconciliation.objects.create(cause=str(cause)[:100], started_at=timezone.now())
     report = Report()
+    try:
+        return _walk(report, cause, dry_run, progress, at)
+    except StripeError as error:
+        run.error = str(error)
+        raise
+    finally:
+        _keep(run, report)
+
+
+def _keep(run: BillingReconciliation, report: Report) -> None:
+    if not run.error:
+        run.finished_at = timezone.now()
+    figures = asdict(report) | {"lines": report.lines[:KEPT_LINES]}
+    for name, value in figures.items():
+        setattr(run, name, value)
+    run.save()
+
+
+def _walk(
+    report: Report,
+    cause: Cause,
+    dry_run: bool,
+    progress: Callable[[Report], None] | None,
+    at: datetime | None,
+) -> Report:
     seen: set[str] = set()
     for found in stripe_client.connection().subscriptions():
         seen.add(object_id(found))

@@ -65,6 +65,11 @@ def audit_revenue_daily() -> None:
     audit_revenue()
 
 
+@shared_task(name="plans.reconcile_now")
+def reconcile_now(staff_id: int) -> None:
+    reconcile(cause=Cause.staff(staff_id, "reconcile"))
+
+
 @shared_task(name="plans.prune_payloads")
 def prune_payloads() -> None:
     inbox.prune_payloads(older_than=timedelta(days=settings.STRIPE_PAYLOAD_DAYS))

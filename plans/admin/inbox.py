@@ -15,8 +15,8 @@ from unfold.views import ChangeList
 from plans.admin.base import ReadOnlyAdmin, pretty, staff_cause, without_personal_data
 from plans.customers import find_customer, find_customers
 from plans.inbox import replay
-from plans.models import Customer, EventBackfill, StripeEvent
-from plans.tasks import process_events
+from plans.models import BillingReconciliation, Customer, EventBackfill, StripeEvent
+from plans.tasks import process_events, reconcile_now
 from plans.wakeups import wake
 from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.staffactions import asks
@@ -124,3 +124,37 @@ class StripeEventAdmin(ReadOnlyAdmin):
 @admin.register(EventBackfill)
 class EventBackfillAdmin(ReadOnlyAdmin):
     list_display = ["covered_from", "covered_to", "listed", "added", "finished_at"]
+
+
+@admin.register(BillingReconciliation)
+class BillingReconciliationAdmin(ReadOnlyAdmin):
+    """What each comparison with Stripe found. The nightly one, commands, and this page's button."""
+
+    list_display = [
+        "started_at",
+        "finished_at",
+        "cause",
+        "seen",
+        "agreed",
+        "repaired",
+        "orphans",
+        "failed",
+        "entitlements_changed",
+    ]
+    list_filter = [("started_at", DaysFilter)]
+    actions_list = ["start_one"]
+    exclude = ["lines"]
+    readonly_fields = ["differences"]
+
+    @admin.display(description="Differences")
+    def differences(self, run: BillingReconciliation) -> SafeString | str:
+        return pretty(run.lines) if run.lines else "None"
+
+    @action(  # type: ignore[untyped-decorator]
+        description="Compare with Stripe now", permissions=["act"], url_path="start"
+    )
+    def start_one(self, request: HttpRequest) -> HttpResponse:
+        assert request.user.pk is not None
+        reconcile_now.delay(request.user.pk)
+        messages.success(request, "A worker compares now; the result appears here.")
+        return redirect(reverse("admin:plans_billingreconciliation_changelist"))

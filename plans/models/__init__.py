@@ -5,7 +5,7 @@ from plans.models.catalogue import GatewayModel, Plan, Price
 from plans.models.checkout import Checkout, PortalConfiguration
 from plans.models.entitlement import CurrentEntitlement
 from plans.models.grants import PlanGrant
-from plans.models.inbox import EventBackfill, StripeEvent
+from plans.models.inbox import BillingReconciliation, EventBackfill, StripeEvent
 from plans.models.problems import BillingNotice, BillingProblem
 from plans.models.revenue import ExchangeRate, RevenueCharge, RevenueInvoice, RevenueItem
 from plans.models.subscriptions import Customer, StripeCustomerAlias, Subscription
@@ -14,6 +14,7 @@ from plans.models.throttles import Throttle
 __all__ = [
     "BillingNotice",
     "BillingProblem",
+    "BillingReconciliation",
     "Checkout",
     "CurrentEntitlement",
     "Customer",

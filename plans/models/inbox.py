@@ -1,4 +1,4 @@
-"""Stripe's events, stored before anything is made of them."""
+"""Stripe's events, stored before anything is made of them, and what heals lost ones."""
 
 from typing import Any
 
@@ -87,3 +87,30 @@ class EventBackfill(models.Model):
 
     def __str__(self) -> str:
         return f"until {self.covered_to:%Y-%m-%d %H:%M}: {self.added} of {self.listed}"
+
+
+class BillingReconciliation(models.Model):
+    """One comparison of all subscriptions at Stripe with ours, and what it repaired."""
+
+    cause = models.CharField(max_length=100)
+    started_at = models.DateTimeField(default=timezone.now)
+    # Empty while it runs, and for good if it could not finish.
+    finished_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    seen = models.PositiveIntegerField(default=0)
+    agreed = models.PositiveIntegerField(default=0)
+    repaired = models.PositiveIntegerField(default=0)
+    # Subscriptions whose payer is nobody here.
+    orphans = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    entitlements_changed = models.PositiveIntegerField(default=0)
+    # One line for each difference, the first few hundred.
+    lines = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ["-started_at"]
+        verbose_name = "reconciliation with Stripe"
+        verbose_name_plural = "reconciliations with Stripe"
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M}: {self.repaired} of {self.seen} repaired"

@@ -18,7 +18,7 @@ from plans.models import (
     Subscription,
     Throttle,
 )
-from plans.problems import odd_subscriptions, stray_events
+from plans.problems import odd_subscriptions, overdue_reconciliation, stray_events
 from tesslate.staffroom.links import customer_page, list_of, page_of
 
 BEHIND_FOR = timedelta(minutes=2)
@@ -115,21 +115,23 @@ ODDITIES = {
     "two_subscriptions": ("warn", "A customer pays two subscriptions", "plans.customer"),
     "wrong_mode": ("bad", "Events of Stripe's other mode arrive", "plans.stripeevent"),
     "wrong_account": ("bad", "Events of another Stripe account arrive", "plans.stripeevent"),
+    "not_reconciled": ("bad", "Billing is not compared with Stripe", "plans.billingreconciliation"),
 }
 
 
 def _oddities(at: datetime) -> Iterator[Item]:
     """What billing reads from its own rows: gone when its cause is."""
-    for problem in (*odd_subscriptions(), *stray_events()):
+    for problem in (*odd_subscriptions(), *stray_events(), *overdue_reconciliation()):
         level, what, label = ODDITIES[problem.kind]
         search = "outcome__exact" if label == "plans.stripeevent" else "q"
+        query = f"{search}={problem.subject}" if problem.subject else ""
         yield Item(
             level,
             what,
             problem.summary,
             problem.since,
             "Look",
-            list_of(label, f"{search}={problem.subject}"),
+            list_of(label, query),
             "plans.view_billingproblem",
         )
 

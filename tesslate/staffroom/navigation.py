@@ -88,6 +88,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Subscriptions", "autorenew", "plans.subscription"),
             ("Stripe events", "inbox", "plans.stripeevent"),
             ("Problems", "report", "plans.billingproblem"),
+            ("Comparisons with Stripe", "balance", "plans.billingreconciliation"),
             ("Checkouts", "shopping_cart", "plans.checkout"),
         ),
     ),

@@ -52,7 +52,16 @@ ROLES: dict[str, frozenset[str]] = {
     | _all("view", ["plans.revenueitem", "plans.exchangerate"])
     | _all("view change", ["plans.revenueinvoice"])
     | _all("add change", ["plans.exchangerate"])
-    | _all("change", ["plans.stripeevent", "plans.price", "plans.billingproblem"]),
+    | _all(
+        "change",
+        [
+            "plans.stripeevent",
+            "plans.price",
+            "plans.billingproblem",
+            "plans.billingreconciliation",
+            "plans.subscription",
+        ],
+    ),
     # Keeps it running: catalogue, prompts, keys, switches.
     "operator": SEES_CASES
     | _all("view", ["accounts.auditentry", "plans.stripeevent"])

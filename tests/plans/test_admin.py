@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts.models import User
 from plans.models import BillingProblem, Plan, PlanGrant, StripeEvent
 from plans.selectors import current_entitlement
+from plans.tasks import reconcile_now
 from tests.factories import SubscriptionFactory
 from tests.plans.builders import stripe_event, stripe_subscription
 from tests.plans.conftest import Catalogue
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.django_db
 LISTS = [
     "plan", "gatewaymodel", "price", "customer", "subscription", "plangrant", "checkout",
     "billingproblem", "billingnotice", "currententitlement", "stripeevent", "eventbackfill",
+    "billingreconciliation",
 ]  # fmt: skip
 
 
@@ -136,3 +138,13 @@ def test_a_problem_can_be_marked_as_resolved(staff_client: Client) -> None:
     staff_client.post(address("billingproblem"), action)
     problem.refresh_from_db()
     assert problem.resolved_at is not None
+
+
+def test_staff_may_have_billing_compared_with_stripe_at_once(
+    staff_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(reconcile_now, "delay", asked.append)
+    page = reverse("admin:plans_billingreconciliation_start_one")
+    assert staff_client.get(page).status_code == 302
+    assert asked == [int(staff_client.session["_auth_user_id"])]

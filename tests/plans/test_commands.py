@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,16 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from plans import checks
-from plans.models import GatewayModel, Plan, PortalConfiguration, Price, Subscription
+from plans.errors import StripeUnavailable
+from plans.models import (
+    BillingReconciliation,
+    GatewayModel,
+    Plan,
+    PortalConfiguration,
+    Price,
+    Subscription,
+)
+from plans.problems import problems
 from plans.reconciliation import read_back_due, reconcile
 from plans.seeding import MODELS, seed_plans
 from plans.selectors import current_entitlement
@@ -22,7 +32,7 @@ from sandbox.stripe.api import Api
 from sandbox.stripe.engine import StripeEngine
 from sandbox.stripe.inprocess import InProcessHTTPClient
 from tesslate.lib.cause import Cause
-from tests.factories import CustomerFactory, UserFactory
+from tests.factories import CustomerFactory, SubscriptionFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 CAUSE = Cause.system("test")
@@ -272,9 +282,31 @@ def test_reconciliation_catches_a_week_of_lost_webhooks(engine: StripeEngine) ->
     told = run("reconcile_billing", "--dry-run", "--no-backfill")
     assert "3 to repair" in told
     assert not Subscription.objects.exists()
+    assert not BillingReconciliation.objects.exists()
     assert "3 repaired" in run("reconcile_billing", "--no-backfill")
     assert [current_entitlement(user).plan.code for user, _ in buyers] == ["plus", "pro", "free"]
     assert "3 agreed, 0 repaired" in run("reconcile_billing", "--no-backfill")
+    second, first = BillingReconciliation.objects.all()
+    assert (first.seen, first.repaired, len(first.lines)) == (3, 3, 3)
+    assert (second.agreed, second.repaired, second.lines) == (3, 0, [])
+
+
+def test_a_reconciliation_that_broke_off_is_on_record_and_becomes_a_problem(
+    engine: StripeEngine,
+) -> None:
+    seed_plans()
+    SubscriptionFactory.create()
+    Subscription.objects.update(created_at=timezone.now() - timedelta(days=3))
+    reconcile(cause=CAUSE)
+    assert "not_reconciled" not in {problem.kind for problem in problems()}
+    BillingReconciliation.objects.update(started_at=timezone.now() - timedelta(days=3))
+    with connected_to(Stripe(retries=0)), pytest.raises(StripeUnavailable):
+        reconcile(cause=CAUSE)
+    broken = BillingReconciliation.objects.latest("started_at")
+    assert broken.finished_at is None
+    assert "/v1/subscriptions" in broken.error
+    (problem,) = [each for each in problems() if each.kind == "not_reconciled"]
+    assert broken.error in problem.summary
 
 
 def test_reconciliation_that_cannot_reach_stripe_says_so_and_changes_nothing(
