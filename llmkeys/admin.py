@@ -356,14 +356,14 @@ class GatewayStateAdmin(ReadOnlyAdmin):
         """None while nothing was compared yet."""
         if state.compared_at is None:
             return None
-        return sum(int(differ) for _, differ in state.comparison.values())
+        return sum(int(differ) for _, _, differ in state.comparison)
 
     @admin.display(description="by stage")
     def stages(self, state: GatewayState) -> SafeString:
         rows = format_html_join(
             "",
             "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
-            ((stage, looked_at, differ) for stage, (looked_at, differ) in state.comparison.items()),
+            state.comparison,
         )
         return format_html(TABLE, format_html("{}{}", STAGE_HEADINGS, rows))
 

@@ -74,9 +74,9 @@ def _keep(report: Report, examples: list[str]) -> None:
     now = timezone.now()
     GatewayState.objects.filter(pk=breaker.state().pk).update(
         compared_at=now,
-        comparison={
-            stage: [count, report.differing[stage]] for stage, count in report.checked.items()
-        },
+        comparison=[
+            [stage, count, report.differing[stage]] for stage, count in report.checked.items()
+        ],
         differences=examples,
         **({"converged_at": now} if report.converged else {}),
     )

@@ -105,7 +105,7 @@ def _convergence_figures() -> Iterable[Metric]:
         "Differences that the last comparison of billing with the gateway found.",
         labels=["stage"],
     )
-    for stage, (looked_at, differ) in (state.comparison if state else {}).items():
+    for stage, looked_at, differ in state.comparison if state else []:
         checked.add_metric([stage], looked_at)
         differing.add_metric([stage], differ)
     yield from (checked, differing)

@@ -26,9 +26,9 @@ class GatewayState(models.Model):
     openings = models.PositiveIntegerField(default=0)
     # When everything was last compared and found equal (llmkeys.converge).
     converged_at = models.DateTimeField(null=True, blank=True)
-    # The last comparison, equal or not: for each stage [looked at, differing], and examples.
+    # The last comparison, equal or not: [stage, looked at, differing] in order, and examples.
     compared_at = models.DateTimeField(null=True, blank=True)
-    comparison = models.JSONField(default=dict, blank=True)
+    comparison = models.JSONField(default=list, blank=True)
     differences = models.JSONField(default=list, blank=True)
 
     class Meta:

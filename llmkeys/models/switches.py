@@ -38,10 +38,12 @@ class KillSwitch(models.Model):
     proof = models.JSONField(null=True, blank=True)
 
     class Meta:
+        verbose_name_plural = "kill switches"
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(
                 name="switch_names_what_its_scope_says",
+                violation_error_message="Name what the scope says, and nothing else.",
                 condition=(
                     Q(scope="model", gateway_model__isnull=False, plan=None, user=None)
                     | Q(scope="plan", gateway_model=None, plan__isnull=False, user=None)

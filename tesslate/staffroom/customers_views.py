@@ -72,7 +72,10 @@ def access(request: HttpRequest, user_id: int) -> HttpResponse:
         links=links,
         allowed=is_allowed(links),
         limits=[
-            {name: ", ".join(value) if isinstance(value, list) else value for name, value in row}
+            {
+                name: ", ".join(value) or "none" if isinstance(value, list) else value
+                for name, value in row
+            }
             for row in map(dict.items, side_by_side(subject))
         ],
     )

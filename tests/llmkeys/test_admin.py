@@ -6,7 +6,7 @@ from django.urls import reverse
 
 from accounts.models import User
 from llmkeys import audit, switches
-from llmkeys.models import GatewayState, PlanAtGateway, VirtualKey
+from llmkeys.models import GatewayState, KillSwitch, PlanAtGateway, VirtualKey
 from plans.models import Plan
 from tesslate.lib.crypto import decrypt
 from tests.llmkeys.conftest import CAUSE, sync
@@ -114,6 +114,15 @@ def test_customers_have_no_business_there(key: VirtualKey, client: Client, user:
     client.force_login(user)
     url = reverse("admin:llmkeys_virtualkey_changelist")
     assert client.get(url).status_code in (302, 403, 404)
+
+
+def test_a_switch_must_name_what_its_scope_says(
+    standin: StandIn, staff_client: Client, free: Plan
+) -> None:
+    form = {"scope": "model", "plan": free.pk, "reason": "drill"}
+    answer = staff_client.post("/admin/llmkeys/killswitch/add/", form)
+    assert "Name what the scope says, and nothing else." in answer.content.decode()
+    assert not KillSwitch.objects.exists()
 
 
 def test_access_is_explained_link_by_link(
