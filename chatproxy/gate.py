@@ -143,7 +143,10 @@ def _check_messages(messages: list[Any]) -> bool:
             raise InvalidRequest("Not a message with a known role.", param=f"messages[{n}]")
         if role in SYSTEM_ROLES:
             has_system = True
-        size += _text_size(message.get("content"), n)
+        content = message.get("content")
+        if role == "user" and not content:
+            raise InvalidRequest("An empty message.", param=f"messages[{n}].content")
+        size += _text_size(content, n)
     if size > MOST_TEXT:
         raise MessagesTooLarge(f"More than {MOST_TEXT} characters of text.", param="messages")
     return has_system
