@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from sandbox.stripe.testing import RunningStripe, stripe_sandbox
 from tests.e2e import axe
-from tests.e2e.browser import HOW_TO_GET_ONE, chromium, executable
+from tests.e2e.browser import HOW_TO_GET_ONE, chromium, do_without, executable
 
 pytestmark = pytest.mark.browser
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if executable() is None:
-        pytest.skip(HOW_TO_GET_ONE)
+        do_without(HOW_TO_GET_ONE)
     with chromium() as browser:
         yield browser
 
