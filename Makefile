@@ -33,7 +33,7 @@ run: $(ENVIRONMENT) ## the whole product on this machine (PORT, DATA_DIR, GATEWA
 	@exec $(BIN)/python -m sandbox.run
 
 test: $(ENVIRONMENT) ## all tests, with a throw-away PostgreSQL and Valkey (ARGS for pytest)
-	@$(BIN)/python -m pytest -n $(JOBS) -m "not browser and not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not browser and not soak" $(ARGS)
 
 e2e: $(ENVIRONMENT) ## the product in a real browser
 	@$(BIN)/python -m pytest -n 0 -m browser $(ARGS)

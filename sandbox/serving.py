@@ -1,5 +1,6 @@
 """Serve a stand-in: in this process for good, or in a thread for as long as a test needs it."""
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -46,7 +47,20 @@ class ThreadedServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self._leave = asyncio.Event()
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        """Until told to leave; uvicorn looks every tenth of a second, and tests end hundreds."""
+        await self._leave.wait()
+
+    def leave(self) -> None:
+        """End it, from another thread. Calling it again, or too late, changes nothing."""
+        self.should_exit = True
+        if self.ready.is_set():
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                self._loop.call_soon_threadsafe(self._leave.set)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -67,6 +81,6 @@ def served(app: App) -> Iterator[str]:
             raise RuntimeError("the stand-in did not start")
         yield f"http://{HOST}:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.leave()
         thread.join(10)
         listener.close()
