@@ -18,10 +18,11 @@ from django.db import Error as DatabaseError
 from chatproxy.exchange import CLIENT_LEFT, Exchange, Outcome, error_event, new_exchange
 from chatproxy.gate import Call, read_front_end, read_openai
 from chatproxy.idempotency import Kept
+from chatproxy.live import Live
 from chatproxy.models import ChatRequest
-from chatproxy.relay import Live
 from chatproxy.reply import Reply, Send
 from chatproxy.runtime import Runtime
+from chatproxy.steps import Departure
 from chatproxy.transport import ClientLeft, Headers, Receive, Scope, Transport, before_stopping
 from tesslate.lib.errors import ApiError, InvalidRequest, NotFound, Unavailable
 from tesslate.lib.lifecycle import begin_drain
@@ -149,20 +150,21 @@ class ChatApplication:
             return
         live, payload = begun
         live.task = asyncio.current_task()
-        watcher = asyncio.create_task(cancel_when_gone(receive, live))
+        departure = Departure(receive, live.leave)
         try:
             await self._serve(live, payload, reply)
         except asyncio.CancelledError:
             if not live.is_cut:
                 raise  # the server's own doing
         finally:
-            watcher.cancel()
+            departure.close()
 
     async def _serve(self, live: Live, payload: bytes, reply: "Reply") -> None:
         relay = self.runtime.relay
         try:
             if live.exchange.is_stream:
                 live.on_silence = reply.keep_alive
+                live.send_now, live.settle = reply.send_now, reply.settle
                 await relay.ask(live, payload)
                 if not reply.has_started:
                     await reply.start_stream()
@@ -217,14 +219,6 @@ class ChatApplication:
         await runtime.stop()
         self._runtime = self._transport = None
         await send({"type": "lifespan.shutdown.complete"})
-
-
-async def cancel_when_gone(receive: Receive, live: Live) -> None:
-    """Runs beside the request; the server tells of a closed connection through ``receive``."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if not live.exchange.is_over:
-        live.cut()
 
 
 def as_api_error(fault: Exception) -> ApiError:

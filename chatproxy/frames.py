@@ -35,16 +35,15 @@ class Frames:
     """One stream. Feed what arrives, send on what comes out; the attributes tell what it was."""
 
     __slots__ = (
-        "_frame_overhead",
-        "_is_role_first",
+        "_first",
         "_keeps_usage",
         "_last",
+        "_response_id",
         "_tail",
         "done",
         "error",
         "frames",
         "malformed",
-        "response_id",
         "usage",
         "wire_bytes",
     )
@@ -52,26 +51,33 @@ class Frames:
     def __init__(self, *, keeps_usage: bool) -> None:
         self._keeps_usage = keeps_usage
         self._tail = b""
+        self._first = b""
+        self._response_id = ""
         # The latest frames passed on, for questions that only come up at the end.
         self._last = b""
-        self._frame_overhead = 0
-        self._is_role_first = False
         self.frames = 0
         self.wire_bytes = 0
         self.malformed = 0
         self.done = False
-        self.response_id = ""
         self.usage: dict[str, Any] | None = None
         # The gateway's error object, for the log and the decision; never passed on.
         self.error: dict[str, Any] | None = None
 
+    def pass_plain(self, data: bytes) -> bool:
+        """Count these bytes as passed on if they are whole frames without anything special."""
+        if self._tail or not data.endswith(b"}\n\n") or data.find(b'"usage"') >= 0:
+            return False
+        if (count := _plain(data)) == 0:
+            return False
+        self._count(data, count)
+        return True
+
     def feed(self, data: bytes) -> bytes:
         """What of this, and of what was held back, goes to the client now: whole frames only."""
+        if self.pass_plain(data):
+            return data
         if self._tail:
             return self._slowly(data)
-        if data.endswith(b"}\n\n") and data.find(b'"usage"') < 0 and (count := _plain(data)):
-            self._count(data, count)
-            return data
         # Plain frames first and then the end, most often.
         cut = data.rfind(b"\n\n", 0, _first_special(data)) + 2
         if cut > 1 and (count := _plain(head := data[:cut])):
@@ -90,36 +96,42 @@ class Frames:
         Providers send one token a frame or several: so at least one for each frame with content,
         and at least what the bytes come to.
         """
+        if not self.frames:
+            return 0
         frames, size = self.frames, self.wire_bytes
+        first = self._first
+        frame_overhead = len(first) - _content_size(self._first_chunk())
+        is_role_first = False
+        if ROLE in first:  # only the first frame names it
+            frame_overhead -= len(ROLE)
+            size -= len(ROLE)
+            is_role_first = b'"content":""' in first
         if FINISH.search(self._last):  # the last frame says that, and nothing else
             frames -= 1
             size -= len(self._last) - self._last.rfind(b"\n\n", 0, -2) - 2
         if frames <= 0:
             return 0
-        content = max(0, size - frames * self._frame_overhead)
-        return max(frames - self._is_role_first, -(-content // BYTES_PER_TOKEN))
+        content = max(0, size - frames * frame_overhead)
+        return max(frames - is_role_first, -(-content // BYTES_PER_TOKEN))
+
+    @property
+    def response_id(self) -> str:
+        """The answer's own id, as its first frame or the one with the usage tells it."""
+        return self._response_id or str(self._first_chunk().get("id") or "")[:128]
 
     def _count(self, data: bytes, count: int) -> None:
         if not self.frames:
-            self._learn(data)
+            self._first = data[: data.find(b"\n\n") + 2]
         self._last = data
         self.wire_bytes += len(data)
         self.frames += count
 
-    def _learn(self, data: bytes) -> None:
-        """From the first frame: the answer's id, and how many bytes of a frame are not content."""
-        first = data[: data.find(b"\n\n") + 2]
-        self._frame_overhead = len(first)
+    def _first_chunk(self) -> dict[str, Any]:
         try:
-            chunk = orjson.loads(first[6:])
+            chunk = orjson.loads(self._first[6:])
         except orjson.JSONDecodeError:
-            return
-        self.response_id = str(chunk.get("id") or "")[:128]
-        self._frame_overhead -= _content_size(chunk)
-        if ROLE in first:  # only the first frame names it
-            self._frame_overhead -= len(ROLE)
-            self.wire_bytes -= len(ROLE)
-            self._is_role_first = b'"content":""' in first
+            return {}
+        return chunk if isinstance(chunk, dict) else {}
 
     def _slowly(self, data: bytes) -> bytes:
         # What was held back has been searched, but for a frame end cut by the read.
@@ -167,6 +179,7 @@ class Frames:
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self.usage = usage
+            self._response_id = str(chunk.get("id") or "")[:128]
             if not self._keeps_usage:
                 if not chunk.get("choices"):
                     return b""
@@ -200,7 +213,8 @@ def _first_special(data: bytes) -> int:
 
 def _content_size(chunk: dict[str, Any]) -> int:
     size = 0
-    for choice in chunk.get("choices") or ():
+    choices = chunk.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
         delta = choice.get("delta") if isinstance(choice, dict) else None
         content = delta.get("content") if isinstance(delta, dict) else None
         if isinstance(content, str):

@@ -12,17 +12,12 @@ that the client has left; what that costs is the plan's policy (``Plan.AbortBill
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import orjson
-
 from chatproxy import metrics
-from chatproxy.callers import Caller
-from chatproxy.catalogue import Catalogue, PlanTerms
 from chatproxy.errors import (
     GatewayUnavailable,
     ProviderFailed,
@@ -36,18 +31,19 @@ from chatproxy.exchange import (
     Outcome,
     Usage,
     error_event,
-    told_usage,
     usage_event,
 )
-from chatproxy.frames import BYTES_PER_TOKEN, DONE, Frames, FrameTooLong
-from chatproxy.idempotency import LONGEST_ANSWER, Claim
+from chatproxy.frames import DONE, FrameTooLong
+from chatproxy.live import Live
 from chatproxy.models import ChatRequest
 from chatproxy.refusals import GATEWAY_WAIT_SECONDS, explain
+from chatproxy.tally import Tally
 from chatproxy.upstream import (
     ATTEMPTS,
     Answer,
     BrokenOff,
     GatewayDown,
+    Sink,
     Upstream,
     back_off,
     is_worth_retrying,
@@ -70,50 +66,6 @@ LAST_WORDS_SECONDS = 5.0
 Policy = Plan.AbortBilling
 
 
-@dataclass(slots=True, eq=False)
-class Live:
-    """A request under way: what the watcher of the clock needs to see and to reach."""
-
-    exchange: Exchange
-    caller: Caller
-    plan: PlanTerms
-    catalogue: Catalogue
-    frames: Frames
-    answer: Answer | None = None
-    task: asyncio.Task[Any] | None = None
-    # Called when the gateway has said nothing for a while and the client waits for a status.
-    on_silence: Callable[[], Awaitable[None]] | None = None
-    active_at: float = field(default_factory=time.monotonic)
-    heard_at: float = field(default_factory=time.monotonic)
-    # When the client began to be slow in taking what was sent; zero while it is not.
-    sending_since: float = 0.0
-    # Set to end the stream with this error.
-    stop: ApiError | None = None
-    # What was passed on, where it is to be kept: for a repeat of the request, or by the plan.
-    kept: list[bytes] | None = None
-    kept_bytes: int = 0
-    # The request has an idempotency key: its repeat fetches the answer, so it is read to its end.
-    claim: Claim | None = None
-    messages: list[Any] = field(default_factory=list)
-    is_complete: bool = False
-    is_cut: bool = False
-
-    def keep(self, data: bytes) -> None:
-        if self.kept is None:
-            return
-        self.kept_bytes += len(data)
-        if self.kept_bytes > LONGEST_ANSWER:
-            self.kept = None
-        else:
-            self.kept.append(data)
-
-    def cut(self) -> None:
-        """End it without a word: nobody listens."""
-        self.is_cut = True
-        if self.task is not None:
-            self.task.cancel()
-
-
 class Relay:
     """``settled`` is called once for each exchange, when all is known of it."""
 
@@ -130,7 +82,7 @@ class Relay:
         self._upstream = upstream
         self._settled = settled
         self._heal = heal
-        self._cost_of = cost_of
+        self._tally = Tally(cost_of)
         self._spawn = spawn
         self._timeout = timeout
 
@@ -165,34 +117,35 @@ class Relay:
 
     async def stream(self, live: Live) -> AsyncGenerator[bytes, None]:
         """Whole frames, as they come; at the end either [DONE] or an error event."""
-        answer, frames, exchange = live.answer, live.frames, live.exchange
+        answer, frames = live.answer, live.frames
         assert answer is not None
         error: ApiError | None = None
+        sink = _sink(live, answer)
         try:
-            while True:
-                data = await answer.next()
+            while error is None:
+                try:
+                    data = await answer.next(sink)
+                except BrokenOff as broken:
+                    data, error = b"", _broken(broken)
+                was_blocked = await live.catch_up()
                 if data is None:
-                    if (error := self._look_around(live)) is not None:
-                        break
-                    yield KEEP_ALIVE
+                    error = self._look_around(live)
+                    if error is None and not was_blocked:
+                        yield KEEP_ALIVE
                     continue
                 if not data:
                     break
-                live.heard_at = live.active_at = time.monotonic()
                 passed = frames.feed(data)
+                live.heard_at = live.active_at = time.monotonic()
                 if passed:
-                    if exchange.first_byte is None:
-                        exchange.first_byte = live.heard_at
-                    if live.kept is not None:
-                        live.keep(passed)
+                    live.note(passed, live.heard_at)
                     live.sending_since = live.heard_at
                     yield passed
                     live.sending_since = 0.0
                 if frames.done or frames.error is not None:
                     break
-        except (BrokenOff, FrameTooLong) as broken:
-            logger.warning("The gateway's stream broke: %s", broken)
-            error = StreamBroken()
+        except FrameTooLong as broken:
+            error = _broken(broken)
         except (asyncio.CancelledError, GeneratorExit):
             self._left(live)
             raise
@@ -210,7 +163,7 @@ class Relay:
             self._left(live)
             raise
         exchange.tell_first_byte()
-        if not self._take_whole(live, body):
+        if not self._tally.take_whole(live, body):
             raise ProviderFailed
         exchange.outcome = Outcome.COMPLETED
         self._settled(live)
@@ -282,7 +235,7 @@ class Relay:
         assert answer is not None
         if error is None and (frames.error is not None or not (frames.done or frames.has_finished)):
             error = StreamBroken()
-        exchange.usage = self._usage(live)
+        exchange.usage = self._tally.of_stream(live)
         if error is not None:
             answer.close()
             exchange.outcome = Outcome.BROKEN
@@ -327,7 +280,7 @@ class Relay:
         if answer is None or not drains:
             if answer is not None:
                 answer.close()
-            exchange.usage = self._abandoned_usage(live)
+            exchange.usage = self._tally.of_abandoned(live)
             self._settled(live)
             return
         if has_finished:  # it got everything: a clean end, only its usage is missing
@@ -347,20 +300,20 @@ class Relay:
                     await self._read_on(live, answer)
         except (TimeoutError, GatewayDown, BrokenOff, FrameTooLong):
             answer.close()
-            live.exchange.usage = self._usage(live) if answer.has_head else Usage()
+            live.exchange.usage = self._tally.of_stream(live) if answer.has_head else Usage()
         except asyncio.CancelledError:  # the process ends
             answer.close()
-            live.exchange.usage = self._usage(live)
+            live.exchange.usage = self._tally.of_stream(live)
         self._settled(live)
 
     async def _read_on(self, live: Live, answer: Answer) -> None:
         if not live.exchange.is_stream:
-            self._take_whole(live, await self._read_whole(live, answer))
+            self._tally.take_whole(live, await self._read_whole(live, answer))
             return
         frames = live.frames
         while not frames.done and frames.error is None and (data := await answer.next()) != b"":
             live.keep(frames.feed(data or b""))
-        live.exchange.usage = self._usage(live)
+        live.exchange.usage = self._tally.of_stream(live)
         if frames.error is None and (frames.done or frames.has_finished):
             live.keep(DONE)
             live.is_complete = True
@@ -382,53 +335,27 @@ class Relay:
                 raise BrokenOff("too long")
         return b"".join(parts)
 
-    # Counting
 
-    def _take_whole(self, live: Live, body: bytes) -> bool:
-        """Note id and usage of a whole answer; False when it is no JSON object."""
-        exchange = live.exchange
-        try:
-            content = orjson.loads(body)
-        except orjson.JSONDecodeError:
+def _broken(fault: Exception) -> StreamBroken:
+    logger.warning("The gateway's stream broke: %s", fault)
+    return StreamBroken()
+
+
+def _sink(live: Live, answer: Answer) -> Sink | None:
+    """Passes plain frames on from where they arrive, without waking the request's task."""
+    send_now = live.send_now
+    if send_now is None:
+        return None
+    pass_plain = live.frames.pass_plain
+
+    def sink(data: bytes) -> bool:
+        if not pass_plain(data):
             return False
-        if not isinstance(content, dict):
-            return False
-        exchange.response_id = str(content.get("id") or "")[:128]
-        assert live.answer is not None
-        usage = content.get("usage")
-        if isinstance(usage, dict):
-            cost = live.answer.headers.get("x-litellm-response-cost", "")
-            exchange.usage = told_usage(usage, header_cost=cost)
-        else:
-            exchange.usage = self._estimate(live, len(body) // BYTES_PER_TOKEN)
-        live.keep(body)
-        live.is_complete = True
+        now = time.monotonic()
+        live.note(data, now)
+        if not send_now(data):  # the client is slow: the task has to wait for it
+            live.sending_since = now
+            answer.nudge()
         return True
 
-    def _usage(self, live: Live) -> Usage:
-        """What the stream told, or an estimate from what was passed on."""
-        frames = live.frames
-        live.exchange.response_id = frames.response_id
-        if frames.usage is not None:
-            return told_usage(frames.usage)
-        return self._estimate(live, frames.delivered_tokens())
-
-    def _abandoned_usage(self, live: Live) -> Usage:
-        frames = live.frames
-        live.exchange.response_id = frames.response_id
-        if live.answer is None:  # nothing had been asked
-            return Usage(cost=Decimal(0))
-        delivered = frames.delivered_tokens()
-        if not delivered and live.plan.abort_billing == Policy.AFTER_FIRST_TOKEN:
-            return Usage(cost=Decimal(0))
-        return self._estimate(live, delivered)
-
-    def _estimate(self, live: Live, completion_tokens: int) -> Usage:
-        exchange = live.exchange
-        prompt_tokens = exchange.estimated_prompt_tokens()
-        return Usage(
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            cost=self._cost_of(exchange.model, prompt_tokens, completion_tokens),
-            is_estimated=True,
-        )
+    return sink

@@ -1,6 +1,6 @@
 """The responses of the chat path's own entrance, as ASGI messages."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
 from typing import Any
 
 import orjson
@@ -8,9 +8,10 @@ from django.conf import settings
 
 from chatproxy.idempotency import Kept
 from chatproxy.relay import KEEP_ALIVE
+from chatproxy.steps import begin, rest
 from tesslate.lib.errors import ApiError, TooLarge
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Send = Callable[[MutableMapping[str, Any]], Coroutine[Any, Any, None]]
 HeaderList = list[tuple[bytes, bytes]]
 
 STREAM_HEADERS = [
@@ -31,11 +32,12 @@ PREFLIGHT_SECONDS = b"86400"
 class Reply:
     """One response, in the shapes this path has."""
 
-    __slots__ = ("_cors", "_send", "has_started", "request_id")
+    __slots__ = ("_cors", "_send", "_unfinished", "has_started", "request_id")
 
     def __init__(self, send: Send, cors: HeaderList) -> None:
         self._send = send
         self._cors = cors
+        self._unfinished: tuple[Coroutine[Any, Any, None], Any] | None = None
         self.has_started = False
         self.request_id = b""
 
@@ -51,6 +53,21 @@ class Reply:
 
     async def send_chunk(self, chunk: bytes, *, more: bool) -> None:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+    def send_now(self, chunk: bytes) -> bool:
+        """Send without a task to wait in. False: ``settle`` has to finish it."""
+        sending = self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        waiting = begin(sending)
+        if waiting is None:
+            return True
+        self._unfinished = (sending, waiting)
+        return False
+
+    async def settle(self) -> None:
+        """Wait until what ``send_now`` began is sent, if anything is."""
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None:
+            await rest(*unfinished)
 
     async def keep_alive(self) -> None:
         """The gateway thinks long: let proxies in front see that somebody is there."""

@@ -23,10 +23,11 @@ from chatproxy.gate import Call, admit, compose
 from chatproxy.idempotency import Claim, Idempotency, Kept, read_key
 from chatproxy.identity import Bearer, Identities
 from chatproxy.ledger import Ledger
+from chatproxy.live import Live
 from chatproxy.prompts import EMPTY, PromptSet, Rendered, load_prompts
 from chatproxy.rates import REFRESH_SECONDS, RETRY_SECONDS, Rates
 from chatproxy.refusals import too_many_streams
-from chatproxy.relay import Live, Relay
+from chatproxy.relay import Relay
 from chatproxy.spill import Spill
 from chatproxy.upstream import Upstream
 from llmkeys.services import heal_key

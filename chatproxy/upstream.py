@@ -12,7 +12,7 @@ import random
 import ssl
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -28,6 +28,10 @@ HIGH_WATER = 64 * 1024
 LOW_WATER = 16 * 1024
 IDLE_SECONDS = 30.0
 MOST_IDLE = 1024
+
+
+# Given bytes as they come, from the event loop itself; says whether it has dealt with them.
+Sink = Callable[[bytes], bool]
 
 
 class GatewayDown(Exception):
@@ -51,6 +55,7 @@ class Answer:
         "_is_chunked_or_sized",
         "_nudged",
         "_parts",
+        "_sink",
         "_size",
         "_waiter",
         "has_head",
@@ -64,6 +69,7 @@ class Answer:
         self._parts: list[bytes] = []
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
         self._nudged = False
         self._error: Exception | None = None
         self._is_chunked_or_sized = False
@@ -84,18 +90,16 @@ class Answer:
             await self._wait()
         return True
 
-    async def next(self) -> bytes | None:
+    async def next(self, sink: Sink | None = None) -> bytes | None:
         """Everything that has arrived since; b"" at the end, None when nudged.
 
-        Raises BrokenOff after the last byte of an answer that was cut short.
+        Raises BrokenOff after the last byte of an answer that was cut short. What arrives while
+        this waits is offered to ``sink`` first: it saves waking a task for what needs no thought.
         """
         while True:
             if parts := self._parts:
                 data = parts[0] if len(parts) == 1 else b"".join(parts)
-                parts.clear()
-                if self._size > LOW_WATER and self._connection is not None:
-                    self._connection.resume()
-                self._size = 0
+                self._taken()
                 return data
             if self.is_complete:
                 return b""
@@ -104,7 +108,11 @@ class Answer:
             if self._nudged:
                 self._nudged = False
                 return None
-            await self._wait()
+            self._sink = sink
+            try:
+                await self._wait()
+            finally:
+                self._sink = None
 
     async def read(self, limit: int) -> bytes:
         """The whole body, cut at ``limit`` bytes. Raises BrokenOff."""
@@ -134,6 +142,12 @@ class Answer:
         finally:
             self._waiter = None
 
+    def _taken(self) -> None:
+        self._parts.clear()
+        if self._size > LOW_WATER and self._connection is not None:
+            self._connection.resume()
+        self._size = 0
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -151,9 +165,18 @@ class Answer:
         """Say whether the gateway may go on sending."""
         self._parts.append(data)
         self._size += len(data)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
         return self._size < HIGH_WATER
+
+    def arrived(self) -> None:
+        """One read from the network is over, and may have brought several parts."""
+        parts = self._parts
+        if not parts or self._waiter is None or self._waiter.done():
+            return
+        sink = self._sink
+        if sink is not None and sink(parts[0] if len(parts) == 1 else b"".join(parts)):
+            self._taken()
+        else:
+            self._waiter.set_result(None)
 
     def complete(self) -> None:
         self.is_complete = True
@@ -228,6 +251,8 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._lose(error)
             self.abandon()
+        if self._answer is not None:
+            self._answer.arrived()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

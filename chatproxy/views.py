@@ -35,8 +35,8 @@ from chatproxy.exchange import new_exchange
 from chatproxy.gate import Call, read_front_end, read_openai
 from chatproxy.idempotency import Kept
 from chatproxy.identity import Bearer
+from chatproxy.live import Live
 from chatproxy.models import ChatRequest
-from chatproxy.relay import Live
 from chatproxy.runtime import Runtime
 from tesslate.lib.errors import ApiError, NotFound, TooLarge
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ import httpx
 
 from chatproxy.models import ChatRequest
 from plans.models import Plan
-from tests.chatproxy.conftest import HELLO
+from tests.chatproxy.conftest import HELLO, text_of
 from tests.chatproxy.gateway import USAGE, chunk
 
 Outcome = ChatRequest.Outcome
@@ -197,3 +198,31 @@ def test_nothing_is_left_behind_after_storms_of_aborts(server, gateway):
     assert not server.runtime._running
     outcomes = list(server.rows().values_list("outcome", flat=True))
     assert outcomes == [Outcome.ABANDONED] * 40
+
+
+def test_P03_a_slow_reader_slows_only_itself_and_gets_everything_in_order(server, gateway):
+    frames = 300
+    sent = 0
+
+    async def floods(asked, wire):
+        nonlocal sent
+        await wire.start()
+        for n in range(frames):
+            await wire.frame(chunk(delta={"content": f"<{n}>" + "x" * 50_000}))
+            sent = n + 1
+        await wire.finish(USAGE)
+
+    gateway.next = [floods]
+    with server.stream() as response:
+        chunks = response.iter_text()
+        read = next(chunks)
+        with httpx.Client(base_url=server.url, timeout=5, headers=server.headers()) as other:
+            body = {"messages": HELLO, "selectedModelId": "basic-chat"}
+            assert text_of(other.post("/api/proxy/chat", json=body).text) == "one two three"
+        # The gateway had to stop: what is on the way is bounded by buffers, not by the answer.
+        assert sent < frames
+        read += "".join(chunks)
+    assert [int(n) for n in re.findall(r"<(\d+)>", read)] == list(range(frames))
+    assert read.endswith("data: [DONE]\n\n")
+    outcomes = list(server.rows().values_list("outcome", flat=True))
+    assert outcomes == [Outcome.COMPLETED] * 2
