@@ -1,6 +1,6 @@
 """The responses of the chat path's own entrance, as ASGI messages."""
 
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
@@ -8,10 +8,10 @@ from django.conf import settings
 
 from chatproxy.idempotency import Kept
 from chatproxy.relay import KEEP_ALIVE
-from chatproxy.steps import begin, rest
+from chatproxy.steps import Steps, begin, rest
 from tesslate.lib.errors import ApiError, TooLarge
 
-Send = Callable[[MutableMapping[str, Any]], Coroutine[Any, Any, None]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
 
 STREAM_HEADERS = [
@@ -37,7 +37,7 @@ class Reply:
     def __init__(self, send: Send, cors: HeaderList) -> None:
         self._send = send
         self._cors = cors
-        self._unfinished: tuple[Coroutine[Any, Any, None], Any] | None = None
+        self._unfinished: tuple[Steps, Any] | None = None
         self.has_started = False
         self.request_id = b""
 
@@ -56,7 +56,8 @@ class Reply:
 
     def send_now(self, chunk: bytes) -> bool:
         """Send without a task to wait in. False: ``settle`` has to finish it."""
-        sending = self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        message = {"type": "http.response.body", "body": chunk, "more_body": True}
+        sending = self._send(message).__await__()
         waiting = begin(sending)
         if waiting is None:
             return True

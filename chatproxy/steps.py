@@ -6,31 +6,33 @@ finished in one where they have to wait after all.
 """
 
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 Future = Any
+# What an awaitable's ``__await__`` gives: it yields the futures that it waits for.
+Steps = Generator[Future, Any, Any]
 
 
-def begin(coroutine: Coroutine[Any, Any, Any]) -> Future | None:
+def begin(steps: Steps) -> Future | None:
     """Run until it ends (None) or waits: what it waits for, to be given to ``rest``."""
     try:
-        return coroutine.send(None)
+        return steps.send(None)
     except StopIteration:
         return None
 
 
 @types.coroutine
-def rest(coroutine: Coroutine[Any, Any, Any], waiting: Future) -> Generator[Future, None, None]:
-    """Await the rest of a coroutine that was begun outside this task."""
+def rest(steps: Steps, waiting: Future) -> Generator[Future, None, None]:
+    """Await the rest of what was begun outside this task."""
     while True:
         try:
             yield waiting
         except BaseException:
-            coroutine.close()
+            steps.close()
             raise
         try:
-            waiting = coroutine.send(None)
+            waiting = steps.send(None)
         except StopIteration:
             return
 
@@ -43,7 +45,7 @@ class Departure:
     def __init__(self, receive: Callable[[], Awaitable[Any]], act: Callable[[], None]) -> None:
         self._receive = receive
         self._act = act
-        self._receiving: Any = receive()
+        self._receiving: Steps | None = receive().__await__()
         self._step()
 
     def _step(self, waited_for: Future = None) -> None:
@@ -55,7 +57,7 @@ class Departure:
                     self._receiving = None
                     self._act()
                     return
-                self._receiving = self._receive()
+                self._receiving = self._receive().__await__()
             else:
                 return
 

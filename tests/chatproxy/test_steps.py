@@ -5,7 +5,7 @@ import asyncio
 from chatproxy.steps import Departure, begin, rest
 
 
-class Log(list):
+class Log(list[str]):
     async def write(self, gate: asyncio.Event, word: str) -> None:
         await gate.wait()
         self.append(word)
@@ -14,13 +14,13 @@ class Log(list):
 async def test_what_need_not_wait_is_over_at_once():
     log, gate = Log(), asyncio.Event()
     gate.set()
-    assert begin(log.write(gate, "done")) is None
+    assert begin(log.write(gate, "done").__await__()) is None
     assert log == ["done"]
 
 
 async def test_what_has_to_wait_is_finished_by_the_task_that_awaits_the_rest():
     log, gate = Log(), asyncio.Event()
-    writing = log.write(gate, "done")
+    writing = log.write(gate, "done").__await__()
     waiting = begin(writing)
     asyncio.get_running_loop().call_later(0.01, gate.set)
     assert log == []
@@ -30,7 +30,7 @@ async def test_what_has_to_wait_is_finished_by_the_task_that_awaits_the_rest():
 
 async def test_a_task_that_is_cancelled_meanwhile_ends_it():
     log, gate = Log(), asyncio.Event()
-    writing = log.write(gate, "done")
+    writing = log.write(gate, "done").__await__()
     task = asyncio.create_task(asyncio.wait_for(rest(writing, begin(writing)), 5))
     await asyncio.sleep(0)
     task.cancel()
