@@ -169,14 +169,14 @@ class Answer:
 
     def arrived(self) -> None:
         """One read from the network is over, and may have brought several parts."""
-        parts = self._parts
-        if not parts or self._waiter is None or self._waiter.done():
+        parts, waiter = self._parts, self._waiter
+        if not parts or waiter is None or waiter.done():
             return
         sink = self._sink
         if sink is not None and sink(parts[0] if len(parts) == 1 else b"".join(parts)):
             self._taken()
         else:
-            self._waiter.set_result(None)
+            waiter.set_result(None)
 
     def complete(self) -> None:
         self.is_complete = True
@@ -241,6 +241,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
+        # uvloop collects writes until all that is ready has been read; a request goes out at once.
+        self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:  # unasked: not a connection to trust with the next request
