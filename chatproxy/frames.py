@@ -65,9 +65,7 @@ class Frames:
 
     def pass_plain(self, data: bytes) -> bool:
         """Count these bytes as passed on if they are whole frames without anything special."""
-        if self._tail or not data.endswith(b"}\n\n") or data.find(b'"usage"') >= 0:
-            return False
-        if (count := _plain(data)) == 0:
+        if self._tail or b'"usage"' in data or not (count := _plain(data)):
             return False
         self._count(data, count)
         return True
@@ -80,8 +78,7 @@ class Frames:
             return self._slowly(data)
         # Plain frames first and then the end, most often.
         cut = data.rfind(b"\n\n", 0, _first_special(data)) + 2
-        if cut > 1 and (count := _plain(head := data[:cut])):
-            self._count(head, count)
+        if cut > 1 and self.pass_plain(head := data[:cut]):
             return head + self._slowly(data[cut:])
         return self._slowly(data)
 

@@ -351,10 +351,9 @@ def _sink(live: Live, answer: Answer) -> Sink | None:
     def sink(data: bytes) -> bool:
         if not pass_plain(data):
             return False
-        now = time.monotonic()
-        live.note(data, now)
+        live.note(data, time.monotonic())
         if not send_now(data):  # the client is slow: the task has to wait for it
-            live.sending_since = now
+            live.sending_since = live.heard_at
             answer.nudge()
         return True
 

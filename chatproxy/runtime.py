@@ -5,12 +5,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError
-from django.utils import timezone
 
 from chatproxy import metrics
 from chatproxy.caches import DatabaseThreads, Remembered
@@ -72,6 +72,7 @@ class Runtime:
         self._running: dict[int, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._healed: dict[int, float] = {}
+        self._stores_content = settings.CHAT_STORE_CONTENT
         self.is_draining = False
         self._all_ended = asyncio.Event()
 
@@ -128,7 +129,7 @@ class Runtime:
             raise
         live.claim = claim
         live.messages = call.messages
-        if claim is not None or live.plan.stores_content or settings.CHAT_STORE_CONTENT:
+        if claim is not None or live.plan.stores_content or self._stores_content:
             live.kept = []
         return live, payload
 
@@ -205,7 +206,7 @@ class Runtime:
                 model=call.model,
                 user_id=caller.user_id,
                 user_name=caller.name,
-                at=timezone.now(),
+                at=datetime.now(UTC),
             )
         except Exception:
             logger.exception("Prompts could not be rendered; the request goes without")
@@ -229,7 +230,7 @@ class Runtime:
         self.ledger.put(record)
         if live.claim is not None:
             self.spawn(self._settle_claim(live, live.claim))
-        if live.kept is not None and (live.plan.stores_content or settings.CHAT_STORE_CONTENT):
+        if live.kept is not None and (live.plan.stores_content or self._stores_content):
             self.spawn(self._store_content(live))
 
     async def _settle_claim(self, live: Live, claim: Claim) -> None:

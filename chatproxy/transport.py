@@ -38,6 +38,7 @@ class Transport:
         name, value = settings.SECURE_PROXY_SSL_HEADER
         self._forwarded = name.removeprefix("HTTP_").replace("_", "-").lower().encode()
         self._secure = value.encode()
+        self._hosts = tuple(settings.ALLOWED_HOSTS)
         self._wants_https = settings.SECURE_SSL_REDIRECT
         self._most_bytes = settings.CHAT_MAX_BODY_BYTES
         self._origins = frozenset(origin.encode() for origin in settings.CORS_ALLOWED_ORIGINS)
@@ -51,7 +52,7 @@ class Transport:
             and headers.get(self._forwarded) != self._secure
         ):
             raise InsecureRequest
-        if not _is_our_host(headers.get(b"host", b""), tuple(settings.ALLOWED_HOSTS)):
+        if not _is_our_host(headers.get(b"host", b""), self._hosts):
             raise InvalidRequest("This host name is not served here.")
 
     def cors_headers(self, origin: bytes | None) -> HeaderList:
