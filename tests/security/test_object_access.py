@@ -32,6 +32,7 @@ SIGNED_IN = rule(401, OK, OK, OK, OK, OK)
 ALICES = rule(401, 404, 404, OK, 404, 404)
 MEMBERS = rule(401, 404, OK, OK, 404, 404)
 OWNERS = rule(401, 404, 403, OK, 404, 404)
+OWNERS_AND_STAFF = rule(401, 404, 404, OK, 404, OK)
 HER_USAGE = rule(401, 404, 404, OK, 404, OK)
 STAFF = rule(401, 403, 403, 403, 403, OK)
 
@@ -61,6 +62,7 @@ ACCESS: dict[tuple[str, str], Rule] = {
     ("PATCH", ORGANIZATION + "/members/{user_id}"): OWNERS,
     ("DELETE", ORGANIZATION + "/members/{user_id}"): OWNERS,
     ("POST", f"{ORGANIZATION}/transfer"): OWNERS,
+    ("GET", f"{ORGANIZATION}/usage"): OWNERS_AND_STAFF,
     ("GET", "/api/plans"): EVERYBODY,
     ("POST", "/api/proxy/chat"): SIGNED_IN,
     ("POST", "/api/proxy/v1/chat/completions"): SIGNED_IN,
