@@ -8,6 +8,7 @@ from llmkeys.schedule import TASK_ROUTES as KEY_ROUTES
 from plans.schedule import BEAT_SCHEDULE as PLANS
 from tesslate.heartbeat import SCHEDULE_SECONDS
 from tesslate.staffroom.schedule import BEAT_SCHEDULE as STAFFROOM
+from tesslate.staffroom.schedule import TASK_ROUTES as STAFFROOM_ROUTES
 
 HOUSE = {
     "heartbeat": {"task": "tesslate.tasks.beat", "schedule": SCHEDULE_SECONDS},
@@ -15,4 +16,4 @@ HOUSE = {
 
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {**HOUSE, **PLANS, **KEYS, **CHAT, **STAFFROOM}
 # Whatever is not named waits in the default queue.
-TASK_ROUTES: dict[str, dict[str, str]] = {**KEY_ROUTES}
+TASK_ROUTES: dict[str, dict[str, str]] = {**KEY_ROUTES, **STAFFROOM_ROUTES}

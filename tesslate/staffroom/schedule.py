@@ -18,3 +18,5 @@ BEAT_SCHEDULE = {
         "options": {"queue": "bulk", "expires": 3600},
     },
 }
+
+TASK_ROUTES = {"staffroom.run_jobs": {"queue": "bulk"}}

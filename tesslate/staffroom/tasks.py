@@ -9,7 +9,7 @@ def roll_up_traffic() -> None:
     roll_up()
 
 
-@shared_task(name="staffroom.run_jobs", queue="bulk")
+@shared_task(name="staffroom.run_jobs")
 def run_jobs() -> None:
     """One turn; where there was something to do, there may be more."""
     if run_next():
