@@ -7,7 +7,7 @@ from celery import shared_task
 from django.conf import settings
 
 from chatproxy import guard, partitions, usage, usage_check
-from llmkeys import breaker
+from llmkeys import breaker, overage
 from llmkeys.litellm_errors import LiteLLMError
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ def import_usage() -> None:
         return
     try:
         usage.import_usage()
+        overage.measure()
     except LiteLLMError as error:
         logger.warning("the spend log could not be read to its end: %s", error)
 

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import Count, Q
 
 from llmkeys import marking
-from llmkeys.desired import CENTS, entitlement_of, window_of
+from llmkeys.desired import budget_of, entitlement_of, window_of
 from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.models import VirtualKey
 from llmkeys.spec import MONEY_TOLERANCE, State, money, observe_key, spend_of
@@ -114,7 +114,7 @@ def _settle_family(
         if live[0].budget_cap is not None:
             _store(live[0], cap=None, basis="", carried=live[0].carried_spend)
         return
-    budget = Decimal(entitlement.plan.budget_cents) / CENTS
+    budget = budget_of(entitlement)
     basis = _basis(window, budget, live, gone)
     if all(key.budget_basis == basis for key in live):
         return

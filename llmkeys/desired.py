@@ -118,12 +118,17 @@ def entitled(entitlement: CurrentEntitlement) -> Entitled:
     return Entitled(
         plan_code=plan.code,
         gateway_id=gateway_id(plan),
-        budget=Decimal(plan.budget_cents) / CENTS,
+        budget=budget_of(entitlement),
         rpm=plan.rpm,
         tpm=plan.tpm,
         max_parallel_requests=plan.max_parallel_requests,
         limit_percent=entitlement.limit_percent,
     )
+
+
+def budget_of(entitlement: CurrentEntitlement) -> Decimal:
+    """US dollars a period: what the plan includes, and what the payer allows on top."""
+    return Decimal(entitlement.plan.budget_cents + entitlement.overage_cents) / CENTS
 
 
 def gateway_id(plan: Plan) -> str:

@@ -129,9 +129,10 @@ def credit_usage(
 ) -> UsageEntry:
     """Give usage back to a customer, in US dollars, as an entry of its own at ``at``.
 
-    What was used stays on the books: a credit is money, not a correction of facts. It counts
-    against the budget and the overage of the window that ``at`` lies in. With an ``identifier``
-    repeating the call changes nothing. Raises InvalidRequest.
+    What was used stays on the books: a credit is money, not a correction of facts. It lessens the
+    overage that is billed for the window which ``at`` lies in; the key's budget at the gateway is
+    given back apart from it (llmkeys.services.reset_spend). With an ``identifier`` repeating the
+    call changes nothing. Raises InvalidRequest.
     """
     if not 0 < amount <= LARGEST_CREDIT:
         raise InvalidRequest(f"More than 0 and at most {LARGEST_CREDIT:,}.", param="amount")

@@ -69,7 +69,7 @@ def open_checkout(
     price = prices_on_sale().filter(stripe_price_id=price_id).select_related("plan").first()
     if price is None:
         raise UnknownPrice(param="price")
-    with _told_to_callers():
+    with told_to_callers():
         customer = _customer_with_stripe_id(payer, user)
         _refuse_second_subscription(customer, user)
         checkout, replaced = _reserve(customer, price, quantity if organization_id else 1)
@@ -88,7 +88,7 @@ def open_portal(*, user: User, organization_id: int | None = None) -> str:
     configuration = configuration_for(is_organization=organization_id is not None)
     if configuration is not None:
         fields["configuration"] = configuration
-    with _told_to_callers():
+    with told_to_callers():
         session = stripe_client.connection().create_portal_session(
             # A portal session is good for minutes only: a repeated click wants a new one.
             idempotency_key=f"portal:{uuid.uuid4()}",
@@ -100,7 +100,7 @@ def open_portal(*, user: User, organization_id: int | None = None) -> str:
 
 
 @contextmanager
-def _told_to_callers() -> Iterator[None]:
+def told_to_callers() -> Iterator[None]:
     try:
         yield
     except StripeUnavailable as error:

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from accounts.models import Membership, User
 from plans.access import is_known
+from plans.allowances import allowances
 from plans.decision import (
     Entitlement,
     Facts,
@@ -41,6 +42,7 @@ DECIDING = (
     "source",
     "source_id",
     "limit_percent",
+    "overage_cents",
     "period_start",
     "period_end",
     "grace_ends_at",
@@ -111,19 +113,21 @@ def _refresh_batch(ids: Sequence[int], at: datetime) -> list[int]:
     facts = facts_for([row.user_id for row in rows])
     changed: list[int] = []
     described: list[CurrentEntitlement] = []
+    decided = {row.user_id: decide(facts[row.user_id], at) for row in rows}
+    beyond = allowances(decided)
     for row in rows:
-        entitlement = decide(facts[row.user_id], at)
-        if _write_into(row, _columns(entitlement), DECIDING):
+        columns = _columns(decided[row.user_id], beyond.get(row.user_id, 0))
+        if _write_into(row, columns, DECIDING):
             row.version += 1
             row.decided_at = at
             changed.append(row.user_id)
-        if _write_into(row, _columns(entitlement), DESCRIBING) or row.user_id in changed[-1:]:
+        if _write_into(row, columns, DESCRIBING) or row.user_id in changed[-1:]:
             described.append(row)
-    columns = [*DECIDING, *DESCRIBING, "version", "decided_at"]
+    written = [*DECIDING, *DESCRIBING, "version", "decided_at"]
     if len(described) == 1:
-        described[0].save(update_fields=columns)
+        described[0].save(update_fields=written)
     else:
-        CurrentEntitlement.objects.bulk_update(described, columns, batch_size=BATCH)
+        CurrentEntitlement.objects.bulk_update(described, written, batch_size=BATCH)
     return changed
 
 
@@ -153,12 +157,13 @@ def _make_missing_rows(missing: set[int], at: datetime) -> None:
     CurrentEntitlement.objects.bulk_create(placeholders, ignore_conflicts=True)
 
 
-def _columns(entitlement: Entitlement) -> dict[str, Any]:
+def _columns(entitlement: Entitlement, overage_cents: int) -> dict[str, Any]:
     return {
         "plan_id": entitlement.plan.pk,
         "source": str(entitlement.source),
         "source_id": entitlement.source_id,
         "limit_percent": entitlement.limit_percent,
+        "overage_cents": overage_cents,
         "period_start": entitlement.period_start,
         "period_end": entitlement.period_end,
         "grace_ends_at": entitlement.grace_ends_at,

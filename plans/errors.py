@@ -52,6 +52,13 @@ class BillingRefused(ApiError):
     message = "The payment provider refused the request. We have been told."
 
 
+class OverageNotOffered(ApiError):
+    status_code = 409
+    type = "conflict_error"
+    code = "overage_not_offered"
+    message = "Your plan does not offer usage beyond what it includes."
+
+
 class StripeError(Exception):
     """A call to Stripe did not succeed. The text is safe to log and to show to staff."""
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from django.db.models import Count, Min
+from django.db.models import Count, Min, Sum
 from django.utils import timezone
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from plans.models import RevenueInvoice
+from plans.models import OverageReport, RevenueInvoice
 
 WEBHOOKS = Counter(
     "tesslate_webhooks_total",
@@ -44,6 +44,9 @@ REVENUE_AUDITED = Counter(
     "Invoices and refunds at Stripe, by whether our books of revenue had them so.",
     ["finding"],
 )
+OVERAGE_UNITS = Counter(
+    "tesslate_overage_cents_reported_total", "US cents of overage that Stripe's meter took."
+)
 
 
 def figures() -> Iterable[Metric]:
@@ -58,10 +61,31 @@ def figures() -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "tesslate_revenue_unread_seconds", "How long the oldest of them has waited.", value=lag
     )
+    yield from _overage_figures()
     yield GaugeMetricFamily(
         "tesslate_revenue_unconverted_invoices",
         "Paid invoices in a currency for which no rate is known: not in any margin.",
         value=RevenueInvoice.objects.filter(
             fx_source=RevenueInvoice.Rate.MISSING, paid_at__isnull=False
         ).count(),
+    )
+
+
+def _overage_figures() -> Iterable[Metric]:
+    waiting = OverageReport.objects.filter(state=OverageReport.State.PENDING).aggregate(
+        units=Sum("units"), since=Min("occurred_at")
+    )
+    lag = 0.0 if waiting["since"] is None else (timezone.now() - waiting["since"]).total_seconds()
+    yield GaugeMetricFamily(
+        "tesslate_overage_unreported_cents",
+        "US cents of overage that Stripe has still to be told of.",
+        value=waiting["units"] or 0,
+    )
+    yield GaugeMetricFamily(
+        "tesslate_overage_unreported_seconds", "How long the oldest of them waits.", value=lag
+    )
+    yield GaugeMetricFamily(
+        "tesslate_overage_refused_reports",
+        "Reports of overage that Stripe refused: a person has to look.",
+        value=OverageReport.objects.filter(state=OverageReport.State.REFUSED).count(),
     )

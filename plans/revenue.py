@@ -21,7 +21,14 @@ from plans import revenue_reading as reading
 from plans import stripe_client
 from plans.customers import find_customer
 from plans.errors import StripeError
-from plans.models import ExchangeRate, Price, RevenueCharge, RevenueInvoice, RevenueItem
+from plans.models import (
+    ExchangeRate,
+    OverageMeter,
+    Price,
+    RevenueCharge,
+    RevenueInvoice,
+    RevenueItem,
+)
 from plans.revenue_reading import Item, Kind
 from plans.stripe_client import Stripe
 from plans.stripe_reading import Json, is_paid, object_id, subscription_id
@@ -297,12 +304,19 @@ def _items(stripe: Stripe, invoice: Json, money: Payments) -> Iterator[Item]:
 
 
 def _with_plans(items: list[Item]) -> list[Item]:
-    plans = dict(
+    plans: dict[str | None, int] = dict(
         Price.objects.filter(stripe_price_id__in={item.price for item in items}).values_list(
             "stripe_price_id", "plan_id"
         )
     )
-    return [replace(item, plan_id=plans.get(item.price)) for item in items]
+    known = [replace(item, plan_id=plans.get(item.price)) for item in items]
+    # Overage has one price for all plans: it belongs to the plan that the invoice is about.
+    plan_id = next((item.plan_id for item in reversed(known) if item.plan_id is not None), None)
+    beyond = set(OverageMeter.objects.values_list("stripe_price_id", flat=True))
+    return [
+        replace(item, plan_id=plan_id) if item.price and item.price in beyond else item
+        for item in known
+    ]
 
 
 def _row_of(item: Item, invoice: RevenueInvoice) -> RevenueItem:

@@ -38,6 +38,11 @@ BEAT_SCHEDULE = {
         "schedule": 30.0,
         "options": {"queue": "bulk", "expires": 30},
     },
+    "plans.report_overage": {
+        "task": "plans.report_overage",
+        "schedule": 60.0,
+        "options": {"queue": "bulk", "expires": 60},
+    },
     "plans.audit_revenue": {
         "task": "plans.audit_revenue",
         "schedule": crontab(hour=3, minute=47),

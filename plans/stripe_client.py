@@ -169,6 +169,33 @@ class Stripe:
     def webhook_endpoints(self) -> Iterator[Json]:
         return self._pages("/v1/webhook_endpoints")
 
+    # Overage
+
+    def meters(self) -> Iterator[Json]:
+        return self._pages("/v1/billing/meters", status="active")
+
+    def create_meter(self, *, idempotency_key: str, **fields: Any) -> Json:
+        return self._post("/v1/billing/meters", idempotency_key, fields)
+
+    def create_meter_event(self, *, identifier: str, **fields: Any) -> None:
+        """Raises StripeRejected with code ``duplicate_meter_event`` for an identifier that was
+        taken before."""
+        fields["identifier"] = identifier
+        self._post("/v1/billing/meter_events", f"meter-event:{identifier}", fields)
+
+    def meter_summaries(
+        self, meter_id: str, *, customer: str, start: int, end: int
+    ) -> Iterator[Json]:
+        """What the meter counts for a customer between two midnights (UTC)."""
+        path = f"/v1/billing/meters/{quote(meter_id, safe='')}/event_summaries"
+        return self._pages(path, customer=customer, start_time=start, end_time=end)
+
+    def price_by_lookup_key(self, lookup_key: str) -> Json | None:
+        return next(self._pages("/v1/prices", lookup_keys=[lookup_key]), None)
+
+    def create_subscription_item(self, *, idempotency_key: str, **fields: Any) -> Json:
+        return self._post("/v1/subscription_items", idempotency_key, fields)
+
     # Catalogue
 
     def product(self, product_id: str) -> Json | None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from plans import inbox, notices, revenue
+from plans import inbox, notices, overage_reports, revenue
 from plans.entitlements import BATCH, refresh_due
 from plans.reconciliation import backfill_events, read_back_due, reconcile
 from plans.revenue_audit import audit_revenue
@@ -58,6 +58,11 @@ def reconcile_daily() -> None:
 def read_revenue() -> None:
     revenue.note_unsettled()
     _while_there_is_work(revenue.read_next)
+
+
+@shared_task(name="plans.report_overage")
+def report_overage() -> None:
+    _while_there_is_work(overage_reports.send_next)
 
 
 @shared_task(name="plans.audit_revenue")

@@ -1,5 +1,13 @@
 """Billing as staff see it: what is for sale, who has what and why, and what Stripe told us."""
 
-from plans.admin import billing, catalogue, entitlements, inbox, revenue, throttles
+from plans.admin import billing, catalogue, entitlements, inbox, overage, revenue, throttles
 
-__all__ = ["billing", "catalogue", "entitlements", "inbox", "revenue", "throttles"]
+__all__ = [
+    "billing",
+    "catalogue",
+    "entitlements",
+    "inbox",
+    "overage",
+    "revenue",
+    "throttles",
+]

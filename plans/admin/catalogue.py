@@ -101,6 +101,7 @@ class PlanAdmin(ModelAdmin):  # type: ignore[misc]
             "Limits",
             {"fields": ["rpm", "tpm", "max_parallel_requests", "budget_cents", "max_keys"]},
         ),
+        ("Paid overage", {"fields": ["overage_allowed", "overage_markup_percent"]}),
         (
             "On the price list",
             {"fields": ["rank", "is_default", "is_public", "archived_at", "stripe_product_id"]},

@@ -6,6 +6,7 @@ from plans.models.checkout import Checkout, PortalConfiguration
 from plans.models.entitlement import CurrentEntitlement
 from plans.models.grants import PlanGrant
 from plans.models.inbox import BillingReconciliation, EventBackfill, StripeEvent
+from plans.models.overage import OverageMeter, OverageReport, OverageWindow
 from plans.models.problems import BillingNotice, BillingProblem
 from plans.models.revenue import ExchangeRate, RevenueCharge, RevenueInvoice, RevenueItem
 from plans.models.subscriptions import Customer, StripeCustomerAlias, Subscription
@@ -21,6 +22,9 @@ __all__ = [
     "EventBackfill",
     "ExchangeRate",
     "GatewayModel",
+    "OverageMeter",
+    "OverageReport",
+    "OverageWindow",
     "Plan",
     "PlanGrant",
     "PortalConfiguration",

@@ -63,6 +63,12 @@ class Plan(models.Model):
     # What a user may spend at the gateway in one billing period. Zero allows nothing: LiteLLM
     # reads a missing budget as unlimited, so there is no way to leave it out.
     budget_cents = models.PositiveIntegerField("budget per period (US cents)")
+    # Customers may let themselves be billed for usage beyond the budget (plans.overage), at what
+    # the gateway asks and so much more.
+    overage_allowed = models.BooleanField("paid overage allowed", default=False)
+    overage_markup_percent = models.PositiveSmallIntegerField(
+        "overage markup (%)", default=0, validators=[MaxValueValidator(1000)]
+    )
     max_keys = models.PositiveSmallIntegerField(default=1, validators=[MinValueValidator(1)])
 
     # Days that a past-due subscription keeps the plan; Stripe's own retries last about as long.

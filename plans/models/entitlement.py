@@ -28,6 +28,8 @@ class CurrentEntitlement(models.Model):
     source_id = models.BigIntegerField(null=True, blank=True)
     # Share of the plan's limits, percent: less than 100 only during throttled grace.
     limit_percent = models.PositiveSmallIntegerField(default=100)
+    # What may be spent at the gateway beyond the plan's budget, US cents (plans.overage).
+    overage_cents = models.PositiveIntegerField(default=0)
     # The budget window: Stripe's billing period, or months since joining on the default plan.
     period_start = models.DateTimeField()
     period_end = models.DateTimeField()

@@ -21,6 +21,8 @@ class Customer(models.Model):
     )
     # Empty until the first checkout, and again after the customer was deleted at Stripe.
     stripe_customer_id = models.CharField(max_length=255, unique=True, null=True, blank=True)
+    # What they are willing to pay a period for usage beyond their plan, US cents; 0 for nothing.
+    overage_cap_cents = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -50,7 +50,7 @@ ROLES: dict[str, frozenset[str]] = {
     | _all("add change", ["plans.plangrant"])
     | _all("add", ["llmkeys.usageentry"])
     | _all("view", ["plans.revenueitem", "plans.exchangerate"])
-    | _all("view change", ["plans.revenueinvoice"])
+    | _all("view change", ["plans.revenueinvoice", "plans.overagewindow", "plans.overagereport"])
     | _all("add change", ["plans.exchangerate"])
     | _all(
         "change",

@@ -1,0 +1,149 @@
+"""Usage beyond what a plan includes, for customers who allow themselves to be billed for it.
+
+A plan may allow overage; a customer switches it on by setting a cap, in US cents that they are
+willing to pay a period on top. The cap becomes an allowance at the gateway (less the plan's
+markup), which the keys' budgets include: that is what holds usage below it. An organization's cap
+is divided among its seats. While a payment is overdue there is no overage.
+
+What was used beyond is charged in whole US cents, rounded down, and never above the cap.
+"""
+
+from datetime import datetime
+from decimal import ROUND_FLOOR, Decimal
+
+from django.db import transaction
+from django.utils import timezone
+
+from accounts.audit import record_act
+from accounts.models import User
+from plans import overage_catalogue
+from plans.checkout import payer_for, told_to_callers
+from plans.customers import existing_customer
+from plans.entitlements import refresh_entitlements, users_of
+from plans.errors import OverageNotOffered
+from plans.models import (
+    CurrentEntitlement,
+    Customer,
+    OverageReport,
+    OverageWindow,
+    Price,
+    Subscription,
+)
+from plans.selectors import live_subscriptions
+from tesslate.lib.cause import Cause
+
+HUNDRED = Decimal(100)
+
+
+def set_cap(*, user: User, cap_cents: int, organization_id: int | None = None) -> Customer:
+    """Let a payer be billed for up to so many US cents a period beyond their plan; 0 for none.
+
+    Raises OverageNotOffered, NotAnOwner, BillingUnavailable, BillingRefused.
+    """
+    customer = existing_customer(payer_for(user, organization_id))
+    subscription = None if customer is None else live_subscriptions(customer).first()
+    if customer is None or subscription is None:
+        raise OverageNotOffered
+    if cap_cents:
+        _refuse_unless_offered(subscription)
+        with told_to_callers():
+            overage_catalogue.ensure_item(subscription)
+    cause = Cause.user(user.pk, "overage")
+    with transaction.atomic():
+        row = Customer.objects.select_for_update().get(pk=customer.pk)
+        before, row.overage_cap_cents = row.overage_cap_cents, cap_cents
+        row.save(update_fields=["overage_cap_cents"])
+        if before != cap_cents:
+            record_act(
+                action="overage.cap_set",
+                cause=cause,
+                target=row,
+                user=row.user,
+                organization=row.organization,
+                before={"cap_cents": before},
+                after={"cap_cents": cap_cents},
+            )
+        refresh_entitlements(users_of(row), cause=cause)
+    return row
+
+
+def _refuse_unless_offered(subscription: Subscription) -> None:
+    """Stripe bills a metered price by the interval and in the currency of the subscription."""
+    price = subscription.price
+    if price is None or not price.plan.overage_allowed:
+        raise OverageNotOffered
+    if price.interval != Price.Interval.MONTH or price.currency != "usd":
+        raise OverageNotOffered("Only monthly subscriptions in US dollars can have it.")
+
+
+def offers_overage(customer: Customer | None) -> bool:
+    subscription = None if customer is None else live_subscriptions(customer).first()
+    try:
+        if subscription is not None:
+            _refuse_unless_offered(subscription)
+    except OverageNotOffered:
+        return False
+    return subscription is not None
+
+
+# Windows
+
+
+def open_window(entitlement: CurrentEntitlement, customer: Customer) -> OverageWindow:
+    """The window of the user's present period, with the allowance as it is now."""
+    plan = entitlement.plan
+    window, _ = OverageWindow.objects.get_or_create(
+        user_id=entitlement.user_id,
+        customer=customer,
+        period_start=entitlement.period_start,
+        defaults={
+            "plan_code": plan.code,
+            "period_end": entitlement.period_end,
+            "included_cents": plan.budget_cents,
+            "allowance_cents": entitlement.overage_cents,
+            "markup_percent": plan.overage_markup_percent,
+        },
+    )
+    # A lower cap holds for what is still to be used: what was reported stays.
+    if entitlement.overage_cents != window.allowance_cents:
+        window.allowance_cents = entitlement.overage_cents
+        window.save(update_fields=["allowance_cents"])
+    return window
+
+
+def units_due(window: OverageWindow) -> int:
+    """US cents to charge for what was used so far, markup included, rounded down."""
+    included = Decimal(window.included_cents) / HUNDRED
+    beyond = min(window.used - included, Decimal(window.allowance_cents) / HUNDRED)
+    charged = max(Decimal(0), beyond) * (HUNDRED + window.markup_percent)
+    return int(charged.to_integral_value(ROUND_FLOOR))
+
+
+@transaction.atomic
+def record_use(
+    window_id: int, used: Decimal, *, at: datetime | None = None
+) -> OverageReport | None:
+    """Note what was used in a window, and what of it is still to be reported.
+
+    Repeating it, or doing it twice at once, reports nothing twice. Use that goes down again (a
+    credit) is made up for by reporting less later, for Stripe's meters only add.
+    """
+    now = at or timezone.now()
+    window = OverageWindow.objects.select_for_update().get(pk=window_id)
+    window.used, window.used_at = used, now
+    due = units_due(window)
+    report = None
+    if due > window.units_reported:
+        first = window.units_reported
+        report = OverageReport.objects.create(
+            window=window,
+            identifier=f"overage-{window.pk}-{window.created_at:%Y%m%d%H%M%S%f}-{first}",
+            first_unit=first,
+            units=due - first,
+            # What becomes known after the period's end is billed with the next one.
+            occurred_at=now,
+            next_attempt_at=now,
+        )
+        window.units_reported = due
+    window.save(update_fields=["used", "used_at", "units_reported"])
+    return report
