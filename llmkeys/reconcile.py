@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from django.conf import settings
+from django.db.models import Min
 from django.utils import timezone
 
 from llmkeys import breaker, budgets, desired, gateway, recording, shared_objects
@@ -22,6 +23,7 @@ from llmkeys.leases import Claim, claim, release
 from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.litellm_errors import LiteLLMError
 from llmkeys.models import VirtualKey
+from llmkeys.models.reconciled import BEHIND
 from tesslate.lib.crypto import decrypt
 
 logger = logging.getLogger(__name__)
@@ -29,19 +31,37 @@ logger = logging.getLogger(__name__)
 BATCH = 64
 # Results written in one go: few enough to be seen soon, enough to make it cheap.
 RECORDED_TOGETHER = 32
+# Keys taken along with those that a wake-up names.
+COMPANY = 16
 # A key that keeps changing while we work on it is left to the sweep after so many turns.
 TURNS = 5
 
 
 def sync_keys(key_ids: Collection[int]) -> int:
-    """Bring these keys into step, as far as they are behind, due and free; how many were done."""
+    """Bring these keys into step, as far as they are behind, due and free, and with them a few
+    that fell behind after them; how many were done.
+
+    Those others have wake-ups in the queue behind this one. A key costs a fraction in company of
+    what it costs alone, so a queue that has grown gets shorter again.
+    """
     done = 0
+    ids = [*key_ids, *_company(key_ids)]
     for _ in range(TURNS):
-        turn = _turn(ids=key_ids, limit=len(key_ids))
+        turn = _turn(ids=ids, limit=len(ids))
         done += turn.claimed
         if not turn.changed_meanwhile:
             break
     return done
+
+
+def _company(key_ids: Collection[int]) -> list[int]:
+    behind = VirtualKey.objects.filter(BEHIND)
+    first = behind.filter(pk__in=key_ids).aggregate(at=Min("next_attempt_at"))["at"]
+    if first is None:
+        return []
+    later = behind.filter(next_attempt_at__gte=first, next_attempt_at__lte=timezone.now())
+    others = later.exclude(pk__in=key_ids).order_by("next_attempt_at")
+    return list(others.values_list("pk", flat=True)[:COMPANY])
 
 
 def drain(*, seconds: float = 50) -> int:

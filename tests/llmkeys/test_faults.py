@@ -302,6 +302,27 @@ def test_S21_fifty_changes_are_one_call(
     assert len(standin.writes("/key/")) == 1
 
 
+def test_S21_wake_ups_that_have_piled_up_are_worked_off_together(
+    standin: StandIn, free: Plan
+) -> None:
+    for person in UserFactory.create_batch(5):
+        entitle(person, free)
+    first, *_ = VirtualKey.objects.order_by("pk")
+    assert reconcile.sync_keys([first.pk]) == 5
+    assert reconcile.sync_keys([first.pk]) == 0
+    assert all(key.is_in_step for key in VirtualKey.objects.all())
+
+
+def test_S22_a_wake_up_leaves_what_fell_behind_before_it_to_others(
+    standin: StandIn, user: User, free: Plan
+) -> None:
+    for person in UserFactory.create_batch(3):
+        entitle(person, free)
+    entitle(user, free)
+    assert reconcile.sync_keys([only_key(user).pk]) == 1
+    assert only_key(user).is_in_step
+
+
 def test_S40_aliases_are_ours_alone_so_that_no_race_can_share_one(
     standin: StandIn, free: Plan
 ) -> None:
