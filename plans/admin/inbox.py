@@ -27,7 +27,6 @@ STATE_COLOURS = {
     StripeEvent.State.DEAD: "danger",
     StripeEvent.State.QUARANTINED: "warning",
 }
-FAILED = (StripeEvent.State.DEAD, StripeEvent.State.QUARANTINED)
 
 
 class EventList(ChangeList):  # type: ignore[misc]
@@ -63,7 +62,6 @@ class StripeEventAdmin(ReadOnlyAdmin):
     ]
     search_fields = ["event_id", "object_id", "stripe_customer_id"]
     actions = ["replay_selected"]
-    actions_list = ["replay_failed"]
     exclude = ["payload"]
     readonly_fields = ["customer_link", "as_received"]
 
@@ -107,13 +105,6 @@ class StripeEventAdmin(ReadOnlyAdmin):
     @asks("Each event only makes us read Stripe's present state again, so repeating them is safe.")
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[StripeEvent]) -> None:
         self._replay(request, queryset)
-
-    @action(  # type: ignore[untyped-decorator]
-        description="Replay all failed", permissions=["act"], url_path="replay-failed"
-    )
-    def replay_failed(self, request: HttpRequest) -> HttpResponse:
-        self._replay(request, StripeEvent.objects.filter(state__in=FAILED))
-        return redirect(reverse("admin:plans_stripeevent_changelist"))
 
     def _replay(self, request: HttpRequest, events: QuerySet[StripeEvent]) -> None:
         count = replay(events=events, cause=staff_cause(request))

@@ -1,28 +1,20 @@
 """What somebody has to look at: each item says what, who, since when, and what mends it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from django.db.models import Count, F, Max, Min, Q, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import User
-from llmkeys.models import GatewayState, KillSwitch, PlanAtGateway, VirtualKey
-from plans.models import (
-    BillingProblem,
-    CurrentEntitlement,
-    Plan,
-    StripeEvent,
-    Subscription,
-    Throttle,
-)
+from llmkeys.models import GatewayState, KillSwitch, VirtualKey
+from plans.models import BillingProblem, CurrentEntitlement, Plan, Subscription, Throttle
 from plans.problems import odd_subscriptions, overdue_reconciliation, stray_events
 from tesslate.staffroom.links import customer_page, list_of, page_of
+from tesslate.staffroom.mending import MENDS, Mend, keys_behind, parked_keys, plans_behind
 
-BEHIND_FOR = timedelta(minutes=2)
-WAITING_FOR = timedelta(minutes=5)
 GRACE_ENDS_WITHIN = timedelta(days=3)
 SHOWN_PER_KIND = 5
 
@@ -37,19 +29,25 @@ class Item:
     act: str
     url: str
     permission: str
+    # A button that mends it, for those whose role lets them.
+    mend: Mend | None = None
 
 
 def attention_for(user: User, *, at: datetime | None = None) -> list[Item]:
     """What this member of staff may see, the worst and oldest first."""
     at = at or timezone.now()
     items = [
-        item
+        item if item.mend is None or _may_mend(user, item) else replace(item, mend=None)
         for source, permission in SOURCES
         if user.has_perm(permission)
         for item in source(at)
         if item.url
     ]
     return sorted(items, key=lambda item: (item.level != "bad", item.since or at))
+
+
+def _may_mend(user: User, item: Item) -> bool:
+    return user.has_perm(item.permission.replace(".view_", ".change_"))
 
 
 def _gateway(at: datetime) -> Iterator[Item]:
@@ -66,14 +64,14 @@ def _gateway(at: datetime) -> Iterator[Item]:
 
 
 def _events(at: datetime) -> Iterator[Item]:
-    stuck = Q(state="pending", received_at__lt=at - WAITING_FOR)
-    groups: tuple[tuple[str, str, Q, str], ...] = (
-        ("bad", "Stripe events failed for good", Q(state="dead"), "state__exact=dead"),
-        ("warn", "Stripe events in quarantine", Q(state="quarantined"), "state__exact=quarantined"),
-        ("bad", "Stripe events wait too long", stuck, "state__exact=pending"),
+    groups = (
+        ("bad", "Stripe events failed for good", "dead-events", "state__exact=dead"),
+        ("warn", "Stripe events in quarantine", "quarantine", "state__exact=quarantined"),
+        ("bad", "Stripe events wait too long", "waiting-events", "state__exact=pending"),
     )
-    for level, what, which, query in groups:
-        found = StripeEvent.objects.filter(which).aggregate(
+    for level, what, name, query in groups:
+        mend = MENDS[name]
+        found = mend.rows(at).aggregate(
             count=Count("pk"), since=Min("received_at"), kind=Max("type")
         )
         if found["count"]:
@@ -82,9 +80,10 @@ def _events(at: datetime) -> Iterator[Item]:
                 what,
                 _counted(found["count"], "event", found["kind"]),
                 found["since"],
-                "Replay",
+                "Look",
                 list_of("plans.stripeevent", query),
                 "plans.view_stripeevent",
+                mend,
             )
 
 
@@ -152,29 +151,13 @@ def _problems(at: datetime) -> Iterator[Item]:
 
 
 def _keys(at: datetime) -> Iterator[Item]:
-    live = VirtualKey.live.all()
+    not_obeyed = VirtualKey.live.exclude(enforcement_alarm_at=None).filter(probe_for__isnull=False)
     groups: tuple[tuple[str, str, QuerySet[VirtualKey], str, str], ...] = (
-        ("bad", "Keys given up after errors", live.exclude(parked_at=None), "parked_at", "Resync"),
-        (
-            "bad",
-            "The gateway still lets in whom it should not",
-            live.exclude(enforcement_alarm_at=None).filter(probe_for__isnull=False),
-            "probe_since",
-            "Look",
-        ),
-        (
-            "warn",
-            "Keys behind their plan",
-            live.filter(
-                generation__gt=F("observed_generation"),
-                parked_at=None,
-                dirty_since__lt=at - BEHIND_FOR,
-            ),
-            "dirty_since",
-            "Resync",
-        ),
+        ("bad", "Keys given up after errors", parked_keys(at), "parked_at", "parked-keys"),
+        ("bad", "The gateway still lets in whom it should not", not_obeyed, "probe_since", ""),
+        ("warn", "Keys behind their plan", keys_behind(at), "dirty_since", "keys-behind"),
     )
-    for level, what, keys, since, act in groups:
+    for level, what, keys, since, name in groups:
         found = keys.aggregate(count=Count("pk"), since=Min(since), first=Min("pk"))
         if not found["count"]:
             continue
@@ -185,25 +168,24 @@ def _keys(at: datetime) -> Iterator[Item]:
             what,
             _counted(found["count"], "key", f"{first.user} …{first.last_four}"),
             found["since"],
-            act,
+            "Look",
             customer_page(first.user_id) if one else list_of("llmkeys.virtualkey"),
             "llmkeys.view_virtualkey",
+            MENDS.get(name),
         )
 
 
 def _plans_at_gateway(at: datetime) -> Iterator[Item]:
-    behind = Q(generation__gt=F("observed_generation"), dirty_since__lt=at - BEHIND_FOR)
-    for row in PlanAtGateway.objects.select_related("plan").filter(
-        behind | Q(parked_at__isnull=False)
-    ):
+    for row in plans_behind(at).select_related("plan"):
         yield Item(
             "bad",
             f"The gateway does not hold {row.plan} as it is",
             row.last_error or "Waiting for a worker",
             row.parked_at or row.dirty_since,
-            "Resync",
+            "Look",
             page_of(row),
             "llmkeys.view_planatgateway",
+            MENDS["plans-behind"],
         )
 
 

@@ -4,17 +4,16 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import Max, Sum
+from django.db.models import F, FloatField, Q, Sum
 from django.db.models.functions import TruncDay
 
-from tesslate.staffroom.dashboard import DAY, users_by_plan
+from tesslate.staffroom.dashboard import users_by_plan
 from tesslate.staffroom.models import HourlyTraffic
+from tesslate.staffroom.periods import Period
 
-RANGES = {"7": 7, "30": 30, "90": 90}
-DEFAULT_RANGE = "30"
 PALETTE = ("#4f46e5", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#9333ea", "#64748b")
 # More than this and a chart says less.
 MOST_SERIES = len(PALETTE) - 1
@@ -99,51 +98,58 @@ class Chart:
         ]
 
 
-def charts(at: datetime, days: int) -> list[Chart]:
-    first = (at - (days - 1) * DAY).replace(hour=0, minute=0, second=0, microsecond=0)
-    dates = [first + at_day * DAY for at_day in range(days)]
-    rows = list(
-        HourlyTraffic.objects.filter(hour__gte=first)
-        .annotate(day=TruncDay("hour"))
-        .values("day", "model")
-        .annotate(
-            spend=Sum("cost"),
-            total=Sum("requests"),
-            refusals=Sum("refused"),
-            failures=Sum("errors"),
-            slow=Max("ttfb_p95_ms"),
-            typical=Max("ttfb_p50_ms"),
-        )
-    )
+def charts(period: Period) -> list[Chart]:
+    steps, labels = period.steps, [period.label(step) for step in period.steps]
+    rows = _rows(period)
+    a_step = "an hour" if period.is_short else "a day"
     return [
         Chart(
-            "Spend by model, US dollars a day",
+            f"Spend by model, US dollars {a_step}",
             "bar",
-            _day_names(dates),
-            _by_model(rows, dates, "spend"),
+            labels,
+            _by_model(rows, steps, "spend"),
             stacked=True,
         ),
         Chart("Customers by plan", "bar", *_plans_now(), stacked=True),
         Chart(
-            "Time to the first token, ms, worst hour of the day",
+            "Time to the first token, ms",
             "line",
-            _day_names(dates),
+            labels,
             [
-                ("Half within", _per_day(rows, dates, "typical", max, None)),
-                ("19 of 20 within", _per_day(rows, dates, "slow", max, None)),
+                ("Half within", _typical(rows, steps, "half")),
+                ("19 of 20 within", _typical(rows, steps, "most")),
             ],
         ),
         Chart(
             "Requests refused and failed",
             "bar",
-            _day_names(dates),
+            labels,
             [
-                ("Refused", _per_day(rows, dates, "refusals", sum)),
-                ("Failed", _per_day(rows, dates, "failures", sum)),
+                ("Refused", _summed(rows, steps, "refusals")),
+                ("Failed", _summed(rows, steps, "failures")),
             ],
             stacked=True,
         ),
     ]
+
+
+def _rows(period: Period) -> Rows:
+    """One row for each step and model. Latencies are summed by request, to be divided again:
+    hours with many requests count for more."""
+    timed = Q(ttfb_p50_ms__isnull=False)
+    return list(
+        HourlyTraffic.objects.filter(hour__gte=period.start, hour__lt=period.end)
+        .annotate(step=F("hour") if period.is_short else TruncDay("hour", tzinfo=UTC))
+        .values("step", "model")
+        .annotate(
+            spend=Sum("cost"),
+            refusals=Sum("refused"),
+            failures=Sum("errors"),
+            timed=Sum("requests", filter=timed),
+            half=Sum(F("ttfb_p50_ms") * F("requests"), output_field=FloatField()),
+            most=Sum(F("ttfb_p95_ms") * F("requests"), output_field=FloatField()),
+        )
+    )
 
 
 def _plans_now() -> tuple[list[str], Series]:
@@ -153,17 +159,13 @@ def _plans_now() -> tuple[list[str], Series]:
     return [plan.name for plan, _, _ in plans], [("Paying", paying), ("Not paying", others)]
 
 
-def _day_names(dates: list[datetime]) -> list[str]:
-    return [f"{date.day} {date:%b}" for date in dates]
-
-
 def _by_model(rows: Rows, dates: list[datetime], name: str) -> Series:
     """One series for each of the largest models, the rest together."""
     totals: defaultdict[str, float] = defaultdict(float)
     cells: defaultdict[tuple[str, datetime], float] = defaultdict(float)
     for row in rows:
         totals[row["model"]] += float(row[name])
-        cells[row["model"], row["day"]] += float(row[name])
+        cells[row["model"], row["step"]] += float(row[name])
     largest = sorted(totals, key=lambda model: -totals[model])
     series: Series = [
         (model, [round(cells[model, date], 4) for date in dates]) for model in largest[:MOST_SERIES]
@@ -175,15 +177,19 @@ def _by_model(rows: Rows, dates: list[datetime], name: str) -> Series:
     return series
 
 
-def _per_day(
-    rows: Rows,
-    dates: list[datetime],
-    name: str,
-    together: Any,
-    empty: Value = 0,
-) -> list[Value]:
-    per_day: defaultdict[datetime, list[float]] = defaultdict(list)
+def _summed(rows: Rows, steps: list[datetime], name: str) -> list[Value]:
+    sums: defaultdict[datetime, float] = defaultdict(float)
     for row in rows:
-        if row[name] is not None:
-            per_day[row["day"]].append(float(row[name]))
-    return [together(per_day[date]) if per_day[date] else empty for date in dates]
+        sums[row["step"]] += float(row[name])
+    return [sums[step] for step in steps]
+
+
+def _typical(rows: Rows, steps: list[datetime], name: str) -> list[Value]:
+    """The mean over the hours of a step; nothing where nothing was answered."""
+    sums: defaultdict[datetime, float] = defaultdict(float)
+    counts: defaultdict[datetime, int] = defaultdict(int)
+    for row in rows:
+        if row["timed"]:
+            sums[row["step"]] += float(row[name])
+            counts[row["step"]] += row["timed"]
+    return [round(sums[step] / counts[step]) if counts[step] else None for step in steps]

@@ -1,19 +1,20 @@
 """The numbers of the front page, over each app's rows and the hourly roll-up."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import BigIntegerField, Case, Count, F, Max, Min, Q, Sum, When
+from django.db.models import BigIntegerField, Case, Count, F, Min, Q, Sum, When
 
-from llmkeys.models import VirtualKey
+from llmkeys.models import AuditRun, VirtualKey
 from plans.models import Plan, Price, StripeEvent, Subscription
 from tesslate.site.money import format_money
 from tesslate.staffroom.links import list_of
 from tesslate.staffroom.models import HourlyTraffic
+from tesslate.staffroom.periods import DAY, midnight, same_time_last_month
 
-DAY = timedelta(days=1)
+ALARMING_ERROR_RATE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,17 @@ def traffic_between(start: datetime, end: datetime) -> Traffic:
     return Traffic(**found)
 
 
+RUNNING = Q(status__in=["active", "past_due"], collection_paused=False)
+
+
 def monthly_revenue_cents() -> int:
     """What running subscriptions bring a month, in US cents: yearly ones by the twelfth."""
-    paying = Subscription.objects.filter(
-        status__in=["active", "past_due"], price__currency="usd", collection_paused=False
-    )
+    return _monthly_cents(RUNNING)
+
+
+def _monthly_cents(which: Q) -> int:
     month = F("price__unit_amount") * F("quantity")
-    total = paying.aggregate(
+    total = Subscription.objects.filter(which, price__currency="usd").aggregate(
         cents=Sum(
             Case(
                 When(price__interval=Price.Interval.YEAR, then=month / 12),
@@ -78,8 +83,32 @@ def users_by_plan() -> list[tuple[Plan, int, int]]:
     return [(plan, plan.users, plan.paying) for plan in plans.order_by("rank")]
 
 
-def figures(at: datetime) -> list[Figure]:
-    return [*_business(at), *_traffic(at), *_machinery(at)]
+@dataclass(frozen=True, slots=True)
+class Group:
+    title: str
+    note: str
+    figures: list[Figure]
+
+
+def groups(at: datetime) -> list[Group]:
+    today, month = midnight(at.date()), midnight(at.date().replace(day=1))
+    now = traffic_between(today, at)
+    this_month = traffic_between(month, at)
+    before = traffic_between((month - DAY).replace(day=1), same_time_last_month(at))
+    return [
+        Group("Customers", "", _business(at)),
+        Group(
+            "Today",
+            "since midnight UTC, against yesterday up to this hour",
+            _today(now, traffic_between(today - DAY, at - DAY)),
+        ),
+        Group(
+            "This month",
+            "against last month up to this day and hour",
+            _month(this_month, before),
+        ),
+        Group("Machinery", "now", _machinery(at)),
+    ]
 
 
 def _business(at: datetime) -> list[Figure]:
@@ -87,48 +116,76 @@ def _business(at: datetime) -> list[Figure]:
     paying = sum(count for _, _, count in plans)
     revenue = monthly_revenue_cents()
     spend = traffic_between(at - 30 * DAY, at).cost
-    before = traffic_between(at - 60 * DAY, at - 30 * DAY).cost
     margin = round(Decimal(revenue) / 100 - spend, 2)
     mix = ", ".join(f"{count:,} {plan.name}" for plan, count, _ in plans if count)
+    gained, lost = revenue_changes(at - 30 * DAY)
+    change = f"{_dollars(gained)} new, {_dollars(lost)} lost in 30 days"
+    tone = "" if gained == lost else "good" if gained > lost else "bad"
     return [
-        Figure("Customers paying", f"{paying:,}", mix, url=list_of("plans.subscription")),
-        Figure("Monthly revenue", format_money(revenue // 100 * 100), "running subscriptions"),
-        Figure("Spend, 30 days", f"${spend:,.2f}", *_trend(spend, before, more_is_good=False)),
+        Figure(
+            "Customers",
+            f"{sum(users for _, users, _ in plans):,}",
+            mix,
+            url=list_of("accounts.user"),
+        ),
+        Figure(
+            "Paying",
+            f"{paying:,}",
+            "themselves or by their team",
+            url=list_of("plans.subscription"),
+        ),
+        Figure("Monthly revenue", _dollars(revenue), change, tone, list_of("plans.subscription")),
         Figure(
             "Margin, 30 days",
             f"{'-' if margin < 0 else ''}${abs(margin):,.2f}",
-            "revenue less spend",
+            f"after ${spend:,.2f} spend",
             alarm=margin < 0,
         ),
     ]
 
 
-def _traffic(at: datetime) -> list[Figure]:
-    # Whole hours: the one that runs counts as far as it has come.
-    today = traffic_between(at - DAY, at)
-    yesterday = traffic_between(at - 2 * DAY, at - DAY)
+def revenue_changes(since: datetime) -> tuple[int, int]:
+    """US cents a month that came with subscriptions begun since, and went with those ended."""
+    ended = Q(status="canceled", ended_at__gte=since)
+    gained = _monthly_cents(RUNNING & Q(started_at__gte=since))
+    return gained, _monthly_cents(ended & Q(started_at__lt=since))
+
+
+def _dollars(cents: int) -> str:
+    return format_money(cents // 100 * 100)
+
+
+def _today(now: Traffic, before: Traffic) -> list[Figure]:
     requests = list_of("chatproxy.chatrequest")
     errors = list_of("chatproxy.chatrequest", "outcome__exact=failed")
+    refused = list_of("chatproxy.chatrequest", "outcome__exact=refused")
     return [
+        *_usage(now, before, requests),
         Figure(
-            "Requests, 24 h",
-            f"{today.requests:,}",
-            *_trend(today.requests, yesterday.requests),
-            url=requests,
-        ),
-        Figure("Tokens, 24 h", _short(today.tokens), *_trend(today.tokens, yesterday.tokens)),
-        Figure(
-            "Spend, 24 h",
-            f"${today.cost:,.2f}",
-            *_trend(today.cost, yesterday.cost, more_is_good=False),
-        ),
-        Figure(
-            "Error rate, 24 h",
-            f"{today.error_rate:.1%}",
-            f"{today.errors:,} failed, {today.refused:,} refused",
+            "Error rate",
+            f"{now.error_rate:.1%}",
+            f"{now.errors:,} of {now.requests - now.refused:,} answered",
             url=errors,
-            alarm=today.error_rate > 0.05,
+            alarm=now.error_rate > ALARMING_ERROR_RATE,
         ),
+        Figure(
+            "Refused",
+            f"{now.refused:,}",
+            *_trend(now.refused, before.refused, more_is_good=False),
+            refused,
+        ),
+    ]
+
+
+def _month(now: Traffic, before: Traffic) -> list[Figure]:
+    return _usage(now, before, list_of("chatproxy.chatrequest"))
+
+
+def _usage(now: Traffic, before: Traffic, url: str) -> list[Figure]:
+    return [
+        Figure("Requests", f"{now.requests:,}", *_trend(now.requests, before.requests), url),
+        Figure("Tokens", _short(now.tokens), *_trend(now.tokens, before.tokens)),
+        Figure("Spend", f"${now.cost:,.2f}", *_trend(now.cost, before.cost, more_is_good=False)),
     ]
 
 
@@ -141,20 +198,30 @@ def _machinery(at: datetime) -> list[Figure]:
         count=Count("pk"), since=Min("received_at")
     )
     parked = VirtualKey.live.exclude(parked_at=None).count()
-    audited = VirtualKey.live.aggregate(at=Max("audited_at"))["at"]
+    audit = AuditRun.objects.filter(state=AuditRun.State.FINISHED).first()
+    drift = 0 if audit is None else audit.findings.filter(repaired=False).count()
     return [
         Figure(
             "Keys behind",
             f"{behind['count']:,}",
             _lag(behind["since"], at) or "all in step",
-            url=list_of("llmkeys.virtualkey"),
+            url=list_of("llmkeys.virtualkey", "in_step=no"),
         ),
         Figure(
             "Keys given up",
             f"{parked:,}",
-            f"audited {_ago(audited, at)}" if audited else "not audited yet",
+            "after errors",
             alarm=parked > 0,
-            url=list_of("llmkeys.virtualkey"),
+            url=list_of("llmkeys.virtualkey", "in_step=stuck"),
+        ),
+        Figure(
+            "Drift",
+            f"{drift:,}",
+            "not audited yet"
+            if audit is None or audit.finished_at is None
+            else f"audited {_ago(audit.finished_at, at)}",
+            alarm=drift > 0,
+            url=list_of("llmkeys.auditfinding", "repaired__exact=0"),
         ),
         Figure(
             "Webhooks waiting",
@@ -179,7 +246,7 @@ def _trend(now: Any, before: Any, *, more_is_good: bool = True) -> tuple[str, st
     if abs(change) < 0.005:
         return ("as before", "")
     tone = "good" if (change > 0) == more_is_good else "bad"
-    return (f"{change:+.0%} on the time before", tone)
+    return (f"{change:+.0%}", tone)
 
 
 def _lag(since: datetime | None, at: datetime) -> str:

@@ -112,7 +112,7 @@ def test_staff_without_a_role_get_nothing(client, user, free_plan):
     client.force_login(nobody)
     assert client.get(f"/admin/customers/{user.pk}").status_code == 403
     assert client.get("/admin/").context["items"] == []
-    assert client.get("/admin/").context["figures"] == []
+    assert client.get("/admin/").context["groups"] == []
 
 
 def test_customers_get_nothing(client, user):

@@ -1,5 +1,8 @@
+from datetime import timedelta
+
 import pytest
 from django.test import Client
+from django.utils import timezone
 from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
@@ -81,6 +84,8 @@ def test_guessing_is_slowed_down(staff, enrolled):
     client = sign_in()
     for _ in range(3):
         client.post("/admin/two-factor/verify", {"token": "000000"})
+    # However slow this machine is, the wait is not over yet.
+    TOTPDevice.objects.update(throttling_failure_timestamp=timezone.now() + timedelta(minutes=1))
     assert client.post("/admin/two-factor/verify", {"token": code(enrolled)}).status_code == 200
     assert client.get("/admin/").status_code == 302
 
