@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 VARIABLES = frozenset({"user_name", "plan", "date"})
 VARIABLE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 LONGEST_VALUE = 80
+# No version has it: the text of a preview that is not stored.
+DRAFT_VERSION = 0
 CATEGORY_ORDER = {category: n for n, category in enumerate(SystemPrompt.Category.values)}
 
 
@@ -127,15 +129,20 @@ def unknown_variables(text: str) -> list[str]:
     return sorted({name for name in VARIABLE.findall(text) if name not in VARIABLES})
 
 
-def load_prompts() -> PromptSet:
-    """Everything that may be in use now or by itself later."""
+def load_prompts(*, draft: Prompt | None = None) -> PromptSet:
+    """Everything that may be in use now or by itself later.
+
+    For previews, ``draft`` stands in the place of the stored prompt with its id.
+    """
     rows = (
         SystemPrompt.objects.filter(is_enabled=True, published__isnull=False)
         .exclude(ends_at__lte=timezone.now())
         .select_related("published", "challenger")
         .prefetch_related("plans", "gateway_models")
     )
-    return PromptSet([_plain(row) for row in rows])
+    if draft is None:
+        return PromptSet([_plain(row) for row in rows])
+    return PromptSet([draft, *(_plain(row) for row in rows if row.pk != draft.id)])
 
 
 def _plain(row: SystemPrompt) -> Prompt:

@@ -90,13 +90,24 @@ def check_text(text: str) -> None:
         raise InvalidRequest(f"Unknown variables: {', '.join(unknown)}.", param="text")
 
 
-def diff(old: PromptVersion, new: PromptVersion) -> list[str]:
-    """Unified, without its line ends."""
-    return list(
-        difflib.unified_diff(
-            old.text.splitlines(), new.text.splitlines(), str(old), str(new), lineterm=""
-        )
-    )
+def changed_lines(old: str, new: str) -> list[str]:
+    """The unified difference between two texts, without its heading and line ends."""
+    return list(difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm=""))[2:]
+
+
+def opened_state(prompt: SystemPrompt) -> str:
+    """What a form carries to notice that somebody else changed the prompt meanwhile."""
+    newest = prompt.versions.aggregate(highest=Max("number"))["highest"] or 0
+    return f"{prompt.updated_at.isoformat()}/{newest}"
+
+
+def check_unchanged(prompt_id: int, opened: str) -> None:
+    """Hold the prompt until the caller's transaction ends.
+
+    Raises Conflict when it is no longer as it was ``opened``.
+    """
+    if opened_state(SystemPrompt.objects.select_for_update().get(pk=prompt_id)) != opened:
+        raise Conflict("Somebody changed this prompt meanwhile. Reload it and try again.")
 
 
 def _locked(prompt: SystemPrompt) -> SystemPrompt:

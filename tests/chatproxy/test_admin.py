@@ -1,5 +1,6 @@
 """Staff pages of prompts and of the ledger."""
 
+import re
 import uuid
 
 import pytest
@@ -8,6 +9,8 @@ from django.utils import timezone
 
 from chatproxy.exchange import new_exchange
 from chatproxy.models import ChatRequest, SystemPrompt
+from chatproxy.prompt_admin import PromptForm
+from chatproxy.publishing import opened_state
 from tests.factories import GatewayModelFactory, PlanFactory
 
 FORM = {
@@ -39,7 +42,7 @@ def signed_in_staff(staff_client):
 
 def change(client, prompt, **fields):
     url = reverse("admin:chatproxy_systemprompt_change", args=[prompt.pk])
-    response = client.post(url, {**FORM, **fields})
+    response = client.post(url, {**FORM, "opened": opened_state(prompt), **fields})
     assert response.status_code == 302
     prompt.refresh_from_db()
 
@@ -81,9 +84,123 @@ def test_an_old_version_is_compared_and_put_back(prompt, signed_in_staff):
     assert "-Be kind to {{ user_name }}." in page
     assert "+Be rude." in page
     first = prompt.versions.get(number=1)
-    assert signed_in_staff.post(url, {"version": first.pk}).status_code == 302
+    data = {"version": first.pk, "opened": opened_state(prompt)}
+    assert signed_in_staff.post(url, data).status_code == 302
     prompt.refresh_from_db()
     assert prompt.published == first
+
+
+def test_nobody_saves_over_anothers_change(prompt, signed_in_staff):
+    opened = opened_state(prompt)
+    change(signed_in_staff, prompt, text="Mine.")
+    url = reverse("admin:chatproxy_systemprompt_change", args=[prompt.pk])
+    for stale in (opened, "", "nonsense"):
+        page = signed_in_staff.post(url, {**FORM, "opened": stale, "text": "Theirs."})
+        assert "Somebody changed this prompt meanwhile" in page.text
+    prompt.refresh_from_db()
+    assert prompt.published.text == "Mine."
+    assert prompt.versions.count() == 2
+
+
+def test_nobody_puts_a_version_into_use_over_anothers_choice(prompt, signed_in_staff):
+    opened, first = opened_state(prompt), prompt.published
+    change(signed_in_staff, prompt, text="Mine.")
+    url = reverse("admin:chatproxy_systemprompt_versions", args=[prompt.pk])
+    data = {"version": first.pk, "opened": opened}
+    assert "Somebody changed" in signed_in_staff.post(url, data, follow=True).text
+    prompt.refresh_from_db()
+    assert prompt.published.text == "Mine."
+
+
+def test_a_trial_is_ended_in_favour_of_what_is_in_use(prompt, signed_in_staff):
+    change(signed_in_staff, prompt, text="Try this.", percent="25")
+    url = reverse("admin:chatproxy_systemprompt_versions", args=[prompt.pk])
+    assert "End the trial, keep this one" in signed_in_staff.get(url).text
+    signed_in_staff.post(url, {"version": prompt.published_id, "opened": opened_state(prompt)})
+    prompt.refresh_from_db()
+    assert (prompt.published.number, prompt.challenger) == (1, None)
+
+
+class TestTheEditor:
+    URL = "/admin/chatproxy/systemprompt/draft"
+
+    @pytest.fixture(autouse=True)
+    def catalogue(self, db):
+        self.gold = PlanFactory.create(code="gold", name="Gold")
+        self.basic = GatewayModelFactory.create(name="basic")
+
+    def draft(self, client, prompt, **fields):
+        data = {
+            **FORM,
+            "preview_prompt": prompt.pk,
+            "preview_plan": "gold",
+            "preview_model": "basic",
+            "preview_user": "Bob",
+        }
+        return client.post(self.URL, {**data, **fields})
+
+    def test_shows_the_difference_and_what_they_would_get(self, prompt, signed_in_staff):
+        page = self.draft(signed_in_staff, prompt, text="Be brief, {{ user_name }}.").text
+        assert "-Be kind to {{ user_name }}." in page
+        assert "+Be brief, {{ user_name }}." in page
+        assert ">Be brief, Bob.<" in page
+        prompt.refresh_from_db()
+        assert prompt.versions.count() == 1
+
+    def test_goes_together_with_the_other_prompts_in_their_order(self, prompt, signed_in_staff):
+        page = signed_in_staff.post(
+            self.URL,
+            {
+                **FORM,
+                "text": "Afterwards.",
+                "position": "20",
+                "preview_plan": "gold",
+                "preview_model": "basic",
+                "preview_user": "Bob",
+            },
+        )
+        assert page.context["rendered"].text == "Be kind to Bob.\n\nAfterwards."
+
+    def test_has_no_field_that_the_prompt_has_too(self, prompt, signed_in_staff):
+        """It stands inside the form: a name of its own would be saved as the prompt's."""
+        page = signed_in_staff.get(f"/admin/chatproxy/systemprompt/{prompt.pk}/change/").text
+        names = re.findall(r'name="([a-z_0-9]+)"', page.split('id="editor-heading"')[1])
+        fields = {*PromptForm.base_fields}
+        assert {"preview_plan", "preview_user"} <= {*names}
+        assert not fields & {*names}
+
+    def test_says_when_it_is_not_for_them(self, prompt, signed_in_staff):
+        other = PlanFactory.create(code="other")
+        page = self.draft(signed_in_staff, prompt, plans=[other.pk])
+        assert "This prompt is not for them" in page.text
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("{{ secret }}", "Unknown variables: secret"),
+            (" ", "A prompt says something"),
+            ("x" * 100_001, "At most 100000 characters"),
+        ],
+    )
+    def test_says_what_is_wrong_before_saving(self, prompt, signed_in_staff, text, problem):
+        assert problem in self.draft(signed_in_staff, prompt, text=text).text
+
+    def test_bears_nonsense(self, prompt, signed_in_staff):
+        page = self.draft(
+            signed_in_staff,
+            prompt,
+            position="x",
+            category="none",
+            plans=["a", "9" * 40],
+            preview_user="<script>",
+            preview_plan="",
+        )
+        assert page.status_code == 200
+        assert "Choose a plan and a model" in page.text
+
+    def test_is_for_those_who_may_see_prompts(self, prompt, client, user):
+        client.force_login(user)
+        assert self.draft(client, prompt).status_code in {302, 403}
 
 
 def test_the_preview_shows_what_a_plan_and_model_get(prompt, signed_in_staff):
@@ -91,7 +208,9 @@ def test_the_preview_shows_what_a_plan_and_model_get(prompt, signed_in_staff):
     GatewayModelFactory.create(name="basic")
     url = reverse("admin:chatproxy_systemprompt_preview")
     assert signed_in_staff.get(url).status_code == 200
-    page = signed_in_staff.get(url, {"plan": "gold", "model": "basic", "name": "Bob"})
+    page = signed_in_staff.get(
+        url, {"preview_plan": "gold", "preview_model": "basic", "preview_user": "Bob"}
+    )
     assert "Be kind to Bob." in page.content.decode()
 
 

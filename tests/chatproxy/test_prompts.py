@@ -15,7 +15,13 @@ from chatproxy.prompts import (
     load_prompts,
     unknown_variables,
 )
-from chatproxy.publishing import diff, publish_version, roll_back, start_split, write_version
+from chatproxy.publishing import (
+    changed_lines,
+    publish_version,
+    roll_back,
+    start_split,
+    write_version,
+)
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import Conflict, InvalidRequest
 from tests.factories import GatewayModelFactory, PlanFactory
@@ -213,7 +219,7 @@ def test_a_split_needs_two_versions_and_a_true_share(row):
 
 def test_diff_shows_what_changed(row):
     one, two = write(row, "Same.\nOld."), write(row, "Same.\nNew.")
-    assert diff(one, two)[2:] == ["@@ -1,2 +1,2 @@", " Same.", "-Old.", "+New."]
+    assert changed_lines(one.text, two.text) == ["@@ -1,2 +1,2 @@", " Same.", "-Old.", "+New."]
 
 
 def test_only_what_is_enabled_published_and_not_over_is_loaded(row):
