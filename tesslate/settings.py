@@ -6,7 +6,13 @@ from pathlib import Path
 
 import django_stubs_ext
 
-from tesslate.lib.env import BadSetting, Environment, fernet_key_problem, listen_problem
+from tesslate.lib.env import (
+    BadSetting,
+    Environment,
+    fernet_key_problem,
+    listen_problem,
+    redis_problem,
+)
 from tesslate.schedule import BEAT_SCHEDULE, TASK_ROUTES
 from tesslate.staffroom.navigation import unfold_settings
 
@@ -51,7 +57,7 @@ DATABASES = {
         "DISABLE_SERVER_SIDE_CURSORS": env.boolean("DATABASE_BEHIND_PGBOUNCER", default=False),
     }
 }
-REDIS_URL = env.text("REDIS_URL", local_default="redis://127.0.0.1:6379/0")
+REDIS_URL = env.text("REDIS_URL", local_default="redis://127.0.0.1:6379/0", check=redis_problem)
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",

@@ -117,10 +117,19 @@ class Environment:
 
 
 def _url_problem(value: str) -> str | None:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        return "is not an http(s) URL"
-    return None
+    return None if _has_host(value, {"http", "https"}) else "is not an http(s) URL"
+
+
+def redis_problem(value: str) -> str | None:
+    return None if _has_host(value, {"redis", "rediss"}) else "is not a redis:// or rediss:// URL"
+
+
+def _has_host(value: str, schemes: set[str]) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
 
 
 def fernet_key_problem(value: str) -> str | None:
