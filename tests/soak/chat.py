@@ -17,12 +17,14 @@ import asyncio
 import json
 import os
 import random
+import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
+import httpx
 import uvloop
 
 from bench.lib.load import raise_file_limit
@@ -34,6 +36,8 @@ from tests.chatproxy.gateway import USAGE, Asked, Wire, chunk
 CLIENTS = 60
 WARM_SECONDS = 20.0
 REPORT_SECONDS = 5.0
+# Connections that may stay: to the gateway, one idle for each client at most, and to the database.
+MOST_FILES_LEFT = CLIENTS + 20
 # What a warm process may still gain: arenas, caches of tokens and prompts.
 MOST_GROWTH_BYTES = 16 * 1024 * 1024
 
@@ -172,6 +176,7 @@ async def _soak(
     port: int, pid: int, made: Product, gateway: scripted.Gateway, seconds: float, most: int
 ) -> tuple[int, list[str]]:
     caller = Caller(port, made.token)
+    files = _open_files(pid)
     begun = time.monotonic()
     until = begun + seconds
     clients = [asyncio.create_task(caller.run(until, most)) for _ in range(CLIENTS)]
@@ -186,10 +191,12 @@ async def _soak(
         print(json.dumps(figures), flush=True)
     await asyncio.gather(*clients)
     print(json.dumps(dict(caller.kinds)), flush=True)
-    return caller.sent, await _problems(caller, pid, gateway, warm)
+    return caller.sent, await _problems(caller, pid, gateway, warm, files)
 
 
-async def _problems(caller: Caller, pid: int, gateway: scripted.Gateway, warm: int) -> list[str]:
+async def _problems(
+    caller: Caller, pid: int, gateway: scripted.Gateway, warm: int, files: int
+) -> list[str]:
     deadline = time.monotonic() + 30
     while (recorded := await asyncio.to_thread(_recorded)) < caller.sent:
         if time.monotonic() > deadline:
@@ -200,10 +207,16 @@ async def _problems(caller: Caller, pid: int, gateway: scripted.Gateway, warm: i
         problems.append(f"{caller.sent} requests sent, {recorded} in the ledger")
     if gateway.busy:
         problems.append(f"{gateway.busy} streams still run at the gateway")
+    if active := await asyncio.to_thread(_active, caller.port):
+        problems.append(f"{active} requests are still under way in the web process")
+    left = _open_files(pid) - files
+    if left > MOST_FILES_LEFT:
+        problems.append(f"{left} files or connections more than at the start")
     growth = resident_bytes(pid) - warm
     if growth > MOST_GROWTH_BYTES:
         problems.append(f"memory grew by {growth >> 20} MB")
-    print(json.dumps({"recorded": recorded, "growth_kb": growth >> 10}), flush=True)
+    figures = {"recorded": recorded, "growth_kb": growth >> 10, "files_left": left}
+    print(json.dumps(figures), flush=True)
     return problems
 
 
@@ -216,6 +229,15 @@ def _recorded() -> int:
         return ChatRequest.objects.count()
     finally:
         connection.close()
+
+
+def _active(port: int) -> int:
+    """The web process's own count, which it takes once a second."""
+    time.sleep(2)
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
+    found = re.search(r"^tesslate_chat_active_streams(?:\{\S*\})? (\S+)$", text, re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
 
 
 def _open_files(pid: int) -> int:
