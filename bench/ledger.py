@@ -151,6 +151,15 @@ def _fill(begin: int, end: int) -> None:
     span = datetime.now(UTC) - first
     with connection.cursor() as cursor:
         cursor.execute(
+            "SELECT indexname, replace(indexdef, ' ON ONLY ', ' ON ') FROM pg_indexes"
+            " WHERE tablename = %s AND indexdef NOT LIKE '%% UNIQUE %%'",
+            [TABLE],
+        )
+        indexes = cursor.fetchall()
+        # Built afterwards: millions of rows take minutes less.
+        for name, _ in indexes:
+            cursor.execute(f'DROP INDEX "{name}"')
+        cursor.execute(
             GENERATE,
             {
                 "start": int(first.timestamp() * 1000),
@@ -160,6 +169,8 @@ def _fill(begin: int, end: int) -> None:
                 "to": end,
             },
         )
+        for _, definition in indexes:
+            cursor.execute(definition)
         # As autovacuum does, a while after a month has filled up.
         cursor.execute(f"VACUUM ANALYZE {TABLE}")
 
