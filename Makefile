@@ -52,6 +52,8 @@ bench: $(ENVIRONMENT) ## measurements, one JSON object a line (ONLY=name)
 	@$(BIN)/python -m bench $(ONLY)
 
 demo: $(ENVIRONMENT) ## the customer's story, driven through HTTP against a running `make run`
+	@test -n "$(ARGS)" -o -e "$(DATA_DIR)/endpoints.json" || { echo "No copy runs in $(DATA_DIR):" \
+	  "start one with make run, and give both the same DATA_DIR." >&2; exit 1; }
 	@$(BIN)/python manage.py demo $(ARGS)
 
 manage: $(ENVIRONMENT) ## any management command: make manage ARGS="shell"
