@@ -30,6 +30,7 @@ from plans.errors import (
 from plans.models import Checkout, Customer, Price
 from plans.portal import configuration_for
 from plans.selectors import live_subscriptions, owns, prices_on_sale
+from plans.settlement import settle_checkout
 from plans.stripe_reading import moment
 from plans.subscriptions import read_back
 from tesslate.lib.cause import Cause
@@ -72,7 +73,11 @@ def open_checkout(
     with told_to_callers():
         customer = _customer_with_stripe_id(payer, user)
         _refuse_second_subscription(customer, user)
-        checkout, replaced = _reserve(customer, price, quantity if organization_id else 1)
+        seats = quantity if organization_id else 1
+        checkout, replaced = _reserve(customer, price, seats)
+        if checkout.url and _is_over(checkout, user):
+            _refuse_second_subscription(customer, user)
+            checkout, replaced = _reserve(customer, price, seats)
         if replaced:
             _expire(replaced, user)
         return checkout.url or _start_session(checkout, user)
@@ -163,6 +168,20 @@ def _reserve(customer: Customer, price: Price, quantity: int) -> tuple[Checkout,
             price=price, quantity=quantity, expires_at=now + SESSION_LIFE
         )
     return row, replaced
+
+
+def _is_over(checkout: Checkout, user: User) -> bool:
+    """Was the session paid, or closed, and nobody told us? Then our row follows it."""
+    session_id = str(checkout.stripe_session_id)
+    session = stripe_client.connection().checkout_session(session_id)
+    if session is not None and session.get("status") == "open":
+        return False
+    with transaction.atomic():
+        settle_checkout(session_id, cause=Cause.user(user.pk, "checkout"))
+        Checkout.objects.filter(pk=checkout.pk, state=Checkout.State.OPEN).update(
+            state=Checkout.State.EXPIRED
+        )
+    return True
 
 
 def _expire(replaced: list[Checkout], user: User) -> None:

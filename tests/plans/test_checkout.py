@@ -179,6 +179,23 @@ def test_C04_a_delayed_payment_that_fails_gives_nothing_and_is_told(
     assert BillingNotice.objects.filter(kind="checkout_failed").count() == 1
 
 
+def test_C05_a_session_that_was_used_up_unheard_of_is_not_offered_again(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    """Bought and canceled within the hour, and no webhook told us of either."""
+    used = buy(buyer, shop.price("plus")).json()["url"]
+    shop.pay(used)
+    (subscription,) = shop.engine.objects("subscription")
+    shop.engine.cancel(subscription["id"])
+    shop.skip_post()
+    fresh = buy(buyer, shop.price("plus")).json()["url"]
+    assert fresh != used
+    assert Checkout.objects.get(url=used).state == "completed"
+    shop.pay(fresh)
+    shop.post()
+    assert plan_of(user) == "plus"
+
+
 def test_C05_an_expired_session_closes_the_checkout_and_another_can_be_opened(
     shop: Shop, buyer: APIClient
 ) -> None:
