@@ -132,6 +132,8 @@ def _price_steps(price: Price, existing: list[Json], cause: Cause) -> Iterator[S
             lambda: _note_price(price, at_stripe["id"], cause),
         )
     on_sale = price.archived_at is None
+    if not on_sale and object_id(at_stripe.get("product")) != price.plan.stripe_product_id:
+        return  # mapped by staff from elsewhere: others may still sell it
     if bool(at_stripe.get("active")) != on_sale:
         word = "reactivate" if on_sale else "archive"
         yield Step(

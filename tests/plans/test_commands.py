@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from plans import checks
+from plans.catalogue import map_price
 from plans.errors import StripeUnavailable
 from plans.models import (
     BillingReconciliation,
@@ -134,6 +135,17 @@ def test_the_portals_rules_follow_the_price_list_and_survive_our_forgetting(
     assert {row.stripe_configuration_id for row in rows} == ids
     features = engine.object(rows[0].stripe_configuration_id)["features"]
     assert len(features["subscription_update"]["products"]) == 1
+
+
+def test_a_price_of_another_product_that_staff_mapped_is_left_as_it_is(
+    engine: StripeEngine,
+) -> None:
+    seed_plans()
+    run("publish_plans", "--apply")
+    negotiated = engine.create_price(unit_amount=4200, interval="month")["id"]
+    map_price(stripe_price_id=negotiated, plan=Plan.objects.get(code="pro"), cause=CAUSE)
+    assert "0 steps" in run("publish_plans", "--apply")
+    assert engine.object(negotiated)["active"] is True
 
 
 def test_a_default_price_hands_over_before_it_is_archived(engine: StripeEngine) -> None:
