@@ -25,7 +25,7 @@ class Product:
     """What `make run` writes into endpoints.json."""
 
     def __init__(self, endpoints: dict[str, Any], folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.web: str = endpoints["web"]
         self.stripe: str = endpoints["stripe_api"]
         self.firebase: str = endpoints["firebase_api"]
@@ -34,10 +34,15 @@ class Product:
         self.staff: dict[str, str] = endpoints["staff"]
         self.users: dict[str, dict[str, str]] = {user["plan"]: user for user in endpoints["users"]}
 
+    def endpoints(self) -> dict[str, Any]:
+        """As they are now: a program that was started again has another pid."""
+        found: dict[str, Any] = json.loads((self.folder / "endpoints.json").read_text())
+        return found
+
     def invitation_link(self, email: str) -> str:
         """Out of the mail, which a local copy writes into the log of its web process."""
         for _ in range(50):
-            _, _, mail = (self._folder / "logs/web.log").read_text().rpartition(f"To: {email}")
+            _, _, mail = (self.folder / "logs/web.log").read_text().rpartition(f"To: {email}")
             if found := re.search(r"https?://\S+#invitation=\S+", mail):
                 return found[0]
             time.sleep(0.1)
