@@ -38,6 +38,9 @@ test: $(ENVIRONMENT) ## all tests, with a throw-away PostgreSQL and Valkey (ARGS
 e2e: $(ENVIRONMENT) ## the product in a real browser
 	@$(BIN)/python -m pytest -n 0 -m browser $(ARGS)
 
+screenshots: $(ENVIRONMENT) ## pictures of every page of the running `make run` (DATA_DIR), for looking at
+	@$(BIN)/python -m tests.e2e.screenshots $(ARGS)
+
 contract: $(ENVIRONMENT) $(NODE_CLIENTS) ## stand-ins held against their contracts, with the real LiteLLM where it can be had
 	@$(BIN)/python -m sandbox.real_litellm $(BIN)/python -m pytest -n 0 -m contract \
 	  $(or $(ARGS),tests/contract tests/chatproxy/test_node_clients.py)
