@@ -49,6 +49,7 @@ function showModel() {
 find("[data-models]").addEventListener("change", () => {
   showModel();
   remember("model", model().value);
+  fold();
 });
 const temperature = document.getElementById("temperature");
 const showTemperature = () => {
@@ -63,9 +64,10 @@ longest.addEventListener("change", () => {
 });
 
 const narrow = matchMedia("(max-width: 59.99rem)");
-const fold = () => {
+/** On a phone the models make room for the conversation. */
+function fold() {
   find("[data-side]").open = !narrow.matches;
-};
+}
 narrow.addEventListener("change", fold);
 
 // --- Asking ----------------------------------------------------------------------------------

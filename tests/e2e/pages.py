@@ -1,10 +1,11 @@
 """Every page of the product, for whoever looks at all of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.e2e.people import sign_in, staff_sign_in
+from tests.e2e.people import ask, choose_model, say, sign_in, staff_sign_in
 from tests.e2e.product import Product
 
 
@@ -13,11 +14,50 @@ class Place:
     name: str
     path: str
     who: str = ""  # nobody, a plan's demo user, or staff
+    # Brings the page into the state that is looked at.
+    act: Callable[[Page], object] = lambda page: None
+
+
+def press(name: str) -> Callable[[Page], object]:
+    return lambda page: page.get_by_role("button", name=name).first.click()
+
+
+def fail_to_sign_in(page: Page) -> None:
+    page.get_by_label("E-mail address").fill("not an address")
+    press("Sign in")(page)
+
+
+def see_usage(page: Page) -> None:
+    expect(page.locator("[data-usage]")).to_contain_text("This period")
+
+
+def talk(page: Page) -> None:
+    ask(page, "Write the code of a button, and list why it is like that")
+
+
+def open_models(page: Page) -> None:
+    page.evaluate("document.querySelector('[data-side]').open = true")
+
+
+def be_refused(page: Page) -> None:
+    open_models(page)  # on a phone they are folded away
+    choose_model(page, "groq-llama-3.1-405b")
+    say(page, "And the large one?")
+    expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+
+
+def send_a_stale_form(page: Page) -> None:
+    page.evaluate("document.querySelector('[name=csrfmiddlewaretoken]').value = 'stale'")
+    press("Sign out")(page)
 
 
 SITE = [
     Place("pricing", "/"),
+    Place("pricing-yearly", "/?interval=year"),
+    Place("checkout-left", "/?checkout=canceled"),
     Place("sign-in", "/sign-in"),
+    Place("sign-in-expired", "/sign-in?expired=1&next=/account"),
+    Place("sign-in-failed", "/sign-in", act=fail_to_sign_in),
     Place("sign-up", "/sign-up"),
     Place("reset-password", "/reset-password"),
     Place("new-password", "/reset-password?oobCode=used"),
@@ -25,7 +65,20 @@ SITE = [
     Place("pricing-signed-in", "/", "plus"),
     Place("account-free", "/account", "free"),
     Place("account-pro", "/account", "pro"),
-    Place("playground", "/playground", "free"),
+    Place("account-why", "/account", "pro", lambda page: page.get_by_text("Why this").click()),
+    Place("new-token", "/account", "pro", press("New token")),
+    Place("rotate-key", "/account", "pro", press("Rotate")),
+    Place("delete-account", "/account", "pro", press("Delete my account")),
+    Place("new-organization", "/account", "free", press("New organization")),
+    Place("organization", "/organizations/{organization}", "pro"),
+    Place("invite", "/organizations/{organization}", "pro", press("Invite somebody")),
+    Place("leave-organization", "/organizations/{organization}", "pro", press("Leave")),
+    Place("organization-of-others", "/organizations/{organization}", "free"),
+    Place("stale-form", "/account", "plus", send_a_stale_form),
+    Place("playground", "/playground", "free", see_usage),
+    Place("models", "/playground", "plus", open_models),
+    Place("conversation", "/playground", "plus", talk),
+    Place("refusal", "/playground", "free", be_refused),
 ]
 STAFF_DOORS = [Place("staff-login", "/admin/login/")]
 STAFF = [
@@ -108,6 +161,26 @@ def addresses(visitors: Visitors) -> dict[str, str]:
     page.goto(f"/admin/search/?s={email}&extended=1")
     address = page.locator("a[href*='/admin/customers/']").first.get_attribute("href") or ""
     found["customer"] = address.rstrip("/").split("/")[-1]
+    page.close()
+    found["organization"] = str(organization_of(visitors.of("pro")))
+    return found
+
+
+def organization_of(context: BrowserContext) -> int:
+    """One that this visitor owns, made when there is none."""
+    page = context.new_page()
+    page.goto("/account")
+    found: int = page.evaluate(
+        """async () => {
+          const { call } = await import("/static/site/api.js");
+          const { organizations } = await call("GET", "/api/organizations");
+          if (organizations.length) return organizations[0].id;
+          const made = await call("POST", "/api/organizations", { name: "Pro & Partners" });
+          const to = { email: "partner@example.com", role: "member" };
+          await call("POST", `/api/organizations/${made.id}/invitations`, to);
+          return made.id;
+        }"""
+    )
     page.close()
     return found
 

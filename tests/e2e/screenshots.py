@@ -41,6 +41,7 @@ def take(product: Product, output: Path, only: str = "") -> None:
                     continue
                 page = visitors.of(place.who).new_page()
                 page.goto(place.path.format(**ids))
+                place.act(page)
                 page.wait_for_timeout(SETTLE_MS)
                 path = output / f"{place.name}-{width}-{scheme}.png"
                 page.screenshot(path=str(path), full_page=True)
