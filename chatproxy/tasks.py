@@ -7,7 +7,7 @@ from celery import shared_task
 from django.conf import settings
 
 from chatproxy import guard, partitions, usage, usage_check
-from llmkeys import breaker, overage
+from llmkeys import breaker, overage, spend_budgets
 from llmkeys.litellm_errors import LiteLLMError
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ def import_usage() -> None:
     try:
         usage.import_usage()
         overage.measure()
+        spend_budgets.evaluate()
     except LiteLLMError as error:
         logger.warning("the spend log could not be read to its end: %s", error)
 

@@ -188,7 +188,7 @@ def _audit_page(
         key.key_hash: key
         for key in VirtualKey.objects.filter(
             key_hash__in=[row["token"] for row in rows if "token" in row]
-        ).select_related("user__current_entitlement__plan__at_gateway")
+        ).select_related("user__current_entitlement__plan__at_gateway", "user__spend_limit")
     }
     drifted: list[int] = []
     seen: list[int] = []

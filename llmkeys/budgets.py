@@ -88,7 +88,7 @@ def _families(keys: Iterable[VirtualKey]) -> dict[int, list[VirtualKey]]:
     )
     rows = (
         counting.filter(user_id__in=[row["user_id"] for row in several])
-        .select_related("user__current_entitlement__plan")
+        .select_related("user__current_entitlement__plan", "user__spend_limit")
         .order_by("pk")
     )
     families: dict[int, list[VirtualKey]] = defaultdict(list)

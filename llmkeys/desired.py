@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from llmkeys.models import KillSwitch, PlanAtGateway, VirtualKey
+from llmkeys.models import KillSwitch, PlanAtGateway, SpendLimit, VirtualKey
 from llmkeys.spec import Entitled, KeyFacts, State, Window, key_spec, plan_spec
 from plans.models import CurrentEntitlement, Plan
 
@@ -57,7 +57,7 @@ def keys_with_facts(key_ids: Collection[int]) -> list[VirtualKey]:
     """Keys with all the rows that their spec depends on."""
     return list(
         VirtualKey.objects.filter(pk__in=key_ids).select_related(
-            "user__current_entitlement__plan__at_gateway"
+            "user__current_entitlement__plan__at_gateway", "user__spend_limit"
         )
     )
 
@@ -127,8 +127,11 @@ def entitled(entitlement: CurrentEntitlement) -> Entitled:
 
 
 def budget_of(entitlement: CurrentEntitlement) -> Decimal:
-    """US dollars a period: what the plan includes, and what the payer allows on top."""
-    return Decimal(entitlement.plan.budget_cents + entitlement.overage_cents) / CENTS
+    """US dollars a period: what the plan includes and what the payer allows on top, and no more
+    than the customers' own hard budgets leave (llmkeys.spend_budgets)."""
+    budget = Decimal(entitlement.plan.budget_cents + entitlement.overage_cents) / CENTS
+    own: SpendLimit | None = getattr(entitlement.user, "spend_limit", None)
+    return budget if own is None else min(budget, own.limit)
 
 
 def gateway_id(plan: Plan) -> str:

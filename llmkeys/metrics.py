@@ -28,6 +28,11 @@ ENFORCEMENT_LAG = Histogram(
     buckets=(0.1, 0.5, 1, 5, 15, 30, 60, 90, 300),
 )
 
+BUDGET_NOTICES = Counter(
+    "tesslate_budget_notices_total",
+    "Attempts to tell customers of their budgets, by channel and outcome.",
+    ["channel", "outcome"],
+)
 USAGE_ROWS = Counter(
     "tesslate_usage_rows_total",
     "Rows of the gateway's spend log: read, new on our books, unreadable.",

@@ -20,6 +20,11 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": timedelta(hours=6),
         "options": {"expires": 3600},
     },
+    "llmkeys-budget-notices": {
+        "task": "llmkeys.tasks.send_budget_notices",
+        "schedule": timedelta(seconds=30),
+        "options": {"expires": 30},
+    },
     "llmkeys-audit": {
         "task": "llmkeys.tasks.audit_keys",
         "schedule": timedelta(hours=1),
@@ -35,5 +40,6 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     "llmkeys.tasks.drain": {"queue": "bulk"},
     "llmkeys.tasks.advance_rollouts": {"queue": "bulk"},
     "llmkeys.tasks.audit_keys": {"queue": "bulk"},
+    "llmkeys.tasks.send_budget_notices": {"queue": "bulk"},
     "llmkeys.tasks.check_convergence": {"queue": "bulk"},
 }

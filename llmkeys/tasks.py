@@ -9,6 +9,7 @@ from llmkeys import (
     addresses,
     audit,
     breaker,
+    budget_notices,
     converge,
     gateway,
     probes,
@@ -20,6 +21,9 @@ from llmkeys import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+NOTICES_A_TURN = 200
 
 
 @shared_task
@@ -66,3 +70,11 @@ def sweep() -> None:
         reconcile.drain(seconds=20)
         probes.probe_due()
         switches.prove_due()
+
+
+@shared_task
+def send_budget_notices() -> None:
+    """As many as fit into a turn; the rest waits for the next."""
+    for _ in range(NOTICES_A_TURN):
+        if not budget_notices.send_next():
+            return

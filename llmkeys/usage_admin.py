@@ -11,7 +11,7 @@ from unfold.admin import ModelAdmin
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget
 
-from llmkeys.models import UsageEntry, UsageImport
+from llmkeys.models import BudgetNotice, SpendBudget, UsageEntry, UsageImport
 from llmkeys.usage_books import LARGEST_CREDIT, credit_usage
 from plans.selectors import current_entitlement
 from tesslate.lib.cause import Cause
@@ -110,8 +110,21 @@ class UsageEntryAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
 
+class ReadOnly(ModelAdmin):  # type: ignore[misc]
+    """Rows that only the product writes."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 @admin.register(UsageImport)
-class UsageImportAdmin(ModelAdmin):  # type: ignore[misc]
+class UsageImportAdmin(ReadOnly):
     list_display = [
         "gateway_url",
         "read_until",
@@ -122,11 +135,20 @@ class UsageImportAdmin(ModelAdmin):  # type: ignore[misc]
         "last_error",
     ]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+@admin.register(SpendBudget)
+class SpendBudgetAdmin(ReadOnly):
+    """Customers set them; staff look."""
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    list_display = ["user", "organization", "amount", "is_hard", "webhook_url", "created_at"]
+    list_filter = ["is_hard"]
+    list_select_related = ["user", "organization"]
+    search_fields = ["=user__email", "organization__name"]
+    exclude = ["webhook_secret"]
+
+
+@admin.register(BudgetNotice)
+class BudgetNoticeAdmin(ReadOnly):
+    list_display = ["budget", "percent", "channel", "spent", "created_at", "sent_at", "last_error"]
+    list_filter = ["channel", "percent", ("sent_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["budget__user", "budget__organization"]

@@ -369,6 +369,9 @@ CHAT_SPILL_DIR = env.text(
     "CHAT_SPILL_DIR", default=str(BASE_DIR / os.environ.get("DATA_DIR", ".local") / "chat-spill")
 )
 
+# Customers' webhooks may lead into private networks, and be http: for a laptop alone.
+WEBHOOK_ALLOW_PRIVATE = env.boolean("WEBHOOK_ALLOW_PRIVATE", default=DEBUG)
+
 # Operations
 
 METRICS_TOKEN = env.text("METRICS_TOKEN", default="")

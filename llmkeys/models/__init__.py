@@ -2,6 +2,7 @@
 gateway's health, the switches that staff pull, and the trail of everything that was sent."""
 
 from llmkeys.models.audits import AuditFinding, AuditRun
+from llmkeys.models.budgets import BudgetNotice, SpendBudget, SpendLimit
 from llmkeys.models.events import KeyEvent
 from llmkeys.models.gateway import GatewayState
 from llmkeys.models.keys import VirtualKey
@@ -14,12 +15,15 @@ from llmkeys.models.usage import UsageDay, UsageEntry, UsageHour, UsageImport
 __all__ = [
     "AuditFinding",
     "AuditRun",
+    "BudgetNotice",
     "GatewayState",
     "KeyEvent",
     "KillSwitch",
     "PlanAtGateway",
     "Reconciled",
     "Rollout",
+    "SpendBudget",
+    "SpendLimit",
     "UsageDay",
     "UsageEntry",
     "UsageHour",

@@ -123,7 +123,10 @@ class UsageHour(UsageSum):
                 fields=["hour", *DIMENSIONS], nulls_distinct=False, name="usage_hour_once"
             ),
         ]
-        indexes = [models.Index(fields=["user", "hour"], name="usage_hour_by_user")]
+        indexes = [
+            models.Index(fields=["user", "hour"], name="usage_hour_by_user"),
+            models.Index(fields=["organization", "hour"], name="usage_hour_by_organization"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H:00} {self.user_id} {self.model}"

@@ -126,6 +126,8 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Gateway and ledger", "balance", "chatproxy.usagecheck@usage-differences"),
             ("Usage entries", "receipt_long", "llmkeys.usageentry"),
             ("Invoices", "request_quote", "plans.revenueinvoice"),
+            ("Budgets", "savings", "llmkeys.spendbudget"),
+            ("Budget notices", "notifications", "llmkeys.budgetnotice"),
             ("Overage", "trending_up", "plans.overagewindow"),
             ("Overage reports", "outbox", "plans.overagereport"),
             ("Exchange rates", "currency_exchange", "plans.exchangerate"),

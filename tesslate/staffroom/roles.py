@@ -21,6 +21,7 @@ CASEWORK = (
     *("llmkeys.gatewaystate", "llmkeys.killswitch", "llmkeys.rollout"),
     *("chatproxy.systemprompt", "chatproxy.promptversion", "chatproxy.chatrequest"),
     *("llmkeys.usageentry", "llmkeys.usageday", "llmkeys.usagehour", "llmkeys.usageimport"),
+    *("llmkeys.spendbudget", "llmkeys.budgetnotice"),
     *("chatproxy.usagecheck", "chatproxy.usagecomparison"),
 )
 OUR_APPS = ("accounts", "plans", "llmkeys", "chatproxy", "staffroom")
