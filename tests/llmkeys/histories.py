@@ -339,6 +339,21 @@ class Histories(RuleBasedStateMachine):
         self.standin.before = self.standin.after = None
         self.foreign.add(str(gateway.client().create_key(value, {"max_budget": 1})["token"]))
 
+    @rule(chance=st.integers(0, 9))
+    def another_gateway_is_taken_up(self, chance: int) -> None:
+        """An empty one, now and then: what was spent at the old one is known as last seen only."""
+        if chance != 7:
+            return
+        self.inexact |= set(User.objects.values_list("pk", flat=True))
+        store = self.standin.gateway.store
+        for key_hash in set(self.standin.keys) - self.foreign:
+            store.delete_key(self.standin.keys[key_hash])
+        for name in list(self.standin.teams):
+            self.call("/team/delete", {"team_ids": [name]})
+        for name in list(self.standin.budgets):
+            self.call("/budget/delete", {"id": name})
+        marking.mark_everything(cause=CAUSE)
+
     # Workers
 
     @rule(strikes=STRIKES, step=st.sampled_from(["sweep", "plans", "audit", "probes"]))

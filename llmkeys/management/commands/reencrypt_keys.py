@@ -19,6 +19,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         result = reencrypt_all(batch=options["batch"], progress=self._progress)
+        self.stderr.write("")
         self.stdout.write(f"{result.changed} encrypted anew, {result.current} were already")
         if result.unreadable:
             ids = ", ".join(str(pk) for pk in result.unreadable[:20])
