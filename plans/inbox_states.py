@@ -11,11 +11,15 @@ from plans.models import StripeEvent
 
 
 def reopen(*, outcome: str, stripe_customer_ids: Iterable[str]) -> int:
-    """Events of these customers that were set aside with ``outcome``; returns how many."""
+    """Events of these customers that were set aside with ``outcome``; returns how many.
+
+    With them, those that do not say whose they are: they are looked at again, and wait on if they
+    must.
+    """
     return StripeEvent.objects.filter(
         state=StripeEvent.State.QUARANTINED,
         outcome=outcome,
-        stripe_customer_id__in=[value for value in stripe_customer_ids if value],
+        stripe_customer_id__in={*stripe_customer_ids, ""},
     ).update(
         state=StripeEvent.State.PENDING,
         outcome="",

@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import AuditEntry, User
+from plans.catalogue import map_price
 from plans.entitlements import refresh_due
 from plans.models import (
     BillingNotice,
@@ -29,7 +30,7 @@ from tests.plans.builders import (
     stripe_price,
     stripe_subscription,
 )
-from tests.plans.conftest import Catalogue
+from tests.plans.conftest import Catalogue, process_all
 from tests.plans.wire import Wire
 
 Happen = Callable[..., StripeEvent]
@@ -330,9 +331,6 @@ def test_B14_an_unknown_price_from_the_start_gives_nothing(
 def test_B14_mapping_the_price_gives_everyone_who_pays_it_the_plan(
     happen: Happen, wire: Wire, user: User, customer: Customer, plans: Catalogue
 ) -> None:
-    from plans.catalogue import map_price
-    from tests.plans.conftest import process_all
-
     sub = stripe_subscription(price="price_unheard_of")
     wire.put(sub, stripe_price("price_unheard_of", unit_amount=4200))
     event = happen("customer.subscription.created", sub)
@@ -342,6 +340,20 @@ def test_B14_mapping_the_price_gives_everyone_who_pays_it_the_plan(
     process_all()
     event.refresh_from_db()
     assert event.state == "processed"
+
+
+def test_B14_mapping_the_price_also_settles_events_that_name_no_customer(
+    happen: Happen, wire: Wire, customer: Customer, plans: Catalogue
+) -> None:
+    sub = stripe_subscription(price="price_odd")
+    invoice = stripe_invoice(sub["id"], status="paid")
+    wire.put(sub, invoice, sub["items"]["data"][0]["price"])
+    paid = happen("invoice_payment.paid", {"id": "inpay_1", "invoice": invoice["id"]})
+    assert (paid.stripe_customer_id, paid.outcome) == ("", "quarantined:price")
+    map_price(stripe_price_id="price_odd", plan=plans.pro, cause=CAUSE)
+    process_all()
+    paid.refresh_from_db()
+    assert paid.state == "processed"
 
 
 def test_B15_the_price_id_goes_before_the_lookup_key(
