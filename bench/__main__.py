@@ -6,6 +6,7 @@ Each module's ``results()`` yields Result; NAME picks one module.
 import importlib
 import json
 import pkgutil
+import signal
 import sys
 from dataclasses import asdict
 
@@ -13,6 +14,8 @@ import bench
 
 
 def main(arguments: list[str]) -> int:
+    # Told to stop, leave by the ordinary way out: engines and programs are ended on it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     names = [module.name for module in pkgutil.iter_modules(bench.__path__)]
     names = [name for name in names if name != "lib" and not name.startswith("_")]
     wanted = arguments or names
