@@ -13,7 +13,6 @@ import orjson
 
 from chatproxy.callers import Caller
 from chatproxy.catalogue import PlanTerms
-from chatproxy.frames import BYTES_PER_TOKEN
 from chatproxy.models import ChatRequest
 from tesslate.lib.errors import ApiError
 
@@ -48,7 +47,6 @@ class Exchange:
     is_stream: bool = True
     idempotency_key: str = ""
     prompt_versions: tuple[int, ...] = ()
-    payload_bytes: int = 0
     call_id: str = ""
     response_id: str = ""
     attempts: int = 0
@@ -75,10 +73,6 @@ class Exchange:
         self.outcome = Outcome.FAILED if ours else Outcome.REFUSED
         if error.details:
             self.decision = {**(self.decision or {}), **error.details}
-
-    def estimated_prompt_tokens(self) -> int:
-        """What the prompt comes to where the gateway told nothing."""
-        return -(-self.payload_bytes // BYTES_PER_TOKEN)
 
     def record(self) -> dict[str, Any] | None:
         """The ledger row, or None for a request that nobody made (no valid credential)."""

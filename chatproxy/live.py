@@ -43,6 +43,9 @@ class Live:
     # The request has an idempotency key: its repeat fetches the answer, so it is read to its end.
     claim: Claim | None = None
     messages: list[Any] = field(default_factory=list)
+    tools: object = None
+    # Of our own system prompts.
+    prompt_bytes: int = 0
     is_complete: bool = False
     is_cut: bool = False
 

@@ -89,7 +89,6 @@ class Relay:
     async def ask(self, live: Live, payload: bytes) -> Answer:
         """The gateway's answer, headers read. Raises the ApiError to tell when it is a refusal."""
         exchange = live.exchange
-        exchange.payload_bytes = len(payload)
         try:
             for attempt in range(ATTEMPTS):
                 is_last = attempt == ATTEMPTS - 1

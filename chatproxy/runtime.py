@@ -128,7 +128,6 @@ class Runtime:
                 self.spawn(self.idempotency.release(claim))
             raise
         live.claim = claim
-        live.messages = call.messages
         if claim is not None or live.plan.stores_content or self._stores_content:
             live.kept = []
         return live, payload
@@ -167,6 +166,9 @@ class Runtime:
             plan=plan,
             catalogue=catalogue,
             frames=Frames(keeps_usage=call.wants_usage),
+            messages=call.messages,
+            tools=call.body.get("tools"),
+            prompt_bytes=len(prompts.json) - len(EMPTY.json),
         )
         self._running[caller.user_id] = running + 1
         self.live.add(live)

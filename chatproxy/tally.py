@@ -11,6 +11,11 @@ from chatproxy.live import Live
 from plans.models import Plan
 
 Policy = Plan.AbortBilling
+# Role and separators, with most chat templates.
+TOKENS_PER_MESSAGE = 4
+# A square of 1024 pixels by OpenAI's rule (85 and 170 for each of four tiles); what an image that
+# is only named by its address comes to, nobody here can know.
+TOKENS_PER_ATTACHMENT = 765
 
 
 class Tally:
@@ -60,11 +65,35 @@ class Tally:
         return True
 
     def _estimate(self, live: Live, completion_tokens: int) -> Usage:
-        exchange = live.exchange
-        prompt_tokens = exchange.estimated_prompt_tokens()
+        prompt_tokens = estimated_prompt_tokens(live)
         return Usage(
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            cost=self._cost_of(exchange.model, prompt_tokens, completion_tokens),
+            cost=self._cost_of(live.exchange.model, prompt_tokens, completion_tokens),
             is_estimated=True,
         )
+
+
+def estimated_prompt_tokens(live: Live) -> int:
+    """What the prompt comes to where the gateway told nothing: text and tools by their bytes."""
+    size = live.prompt_bytes
+    attachments = 0
+    for message in live.messages:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [{"text": content}]
+        for part in parts:
+            text = part.get("text")
+            if isinstance(text, str):
+                size += len(text.encode("utf-8", "surrogatepass"))
+            elif text is None and content is not None:
+                attachments += 1
+        if calls := message.get("tool_calls"):
+            size += len(orjson.dumps(calls))
+    if live.tools:
+        size += len(orjson.dumps(live.tools))
+    messages = len(live.messages) + bool(live.prompt_bytes)
+    return (
+        -(-size // BYTES_PER_TOKEN)
+        + messages * TOKENS_PER_MESSAGE
+        + attachments * TOKENS_PER_ATTACHMENT
+    )
