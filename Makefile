@@ -77,6 +77,8 @@ check: ## everything that CI checks
 requirements: $(UV) ## compile requirements*.txt from pyproject.toml
 	@.tools/bin/uv pip compile -q pyproject.toml --universal --generate-hashes \
 	  --no-emit-index-url --no-header -o requirements.txt
+	@.tools/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --extra sentry \
+	  --no-emit-index-url --no-header -c requirements.txt -o requirements-sentry.txt
 	@.tools/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --extra dev \
 	  --no-emit-index-url --no-header -c requirements.txt -o requirements-dev.txt
 

@@ -417,3 +417,11 @@ globals().update(env.email("EMAIL_URL", default="consolemail://" if DEBUG else "
 # Invitations are sent while somebody waits for the page.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", default="Tesslate <no-reply@localhost>")
+
+# Errors go to Sentry where an address is given; off otherwise.
+if _sentry_dsn := env.text("SENTRY_DSN", default=""):
+    from tesslate import sentry
+
+    sentry.start(
+        _sentry_dsn, environment=ENVIRONMENT, release=env.text("SENTRY_RELEASE", default="")
+    )

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FILES = ("requirements.txt", "requirements-dev.txt")
+FILES = ("requirements.txt", "requirements-sentry.txt", "requirements-dev.txt")
 
 
 def compiled(name: str) -> dict[str, list[Requirement]]:
@@ -39,6 +39,15 @@ def test_each_dependency_is_pinned_for_servers_within_its_bounds(wanted):
 @pytest.mark.parametrize("wanted", PROJECT["optional-dependencies"]["dev"])
 def test_each_tool_is_pinned_for_developers_within_its_bounds(wanted):
     assert pinned(Requirement(wanted), compiled("requirements-dev.txt")), "run: make requirements"
+
+
+def test_image_that_reports_to_sentry_holds_what_the_others_do_and_its_package():
+    servers, reporting = compiled("requirements.txt"), compiled("requirements-sentry.txt")
+
+    assert {name: list(map(str, pins)) for name, pins in reporting.items() if name in servers} == {
+        name: list(map(str, pins)) for name, pins in servers.items()
+    }
+    assert reporting.keys() - servers.keys() == {"sentry-sdk"}
 
 
 def test_developers_run_what_servers_run():

@@ -51,7 +51,7 @@ def test_command_does_what_it_is_there_for(document, line, request, tmp_path):
 def check_manage(words: list[str], request: pytest.FixtureRequest) -> None:
     name, *arguments = words
     assert name in get_commands(), name
-    command = load_command_class(get_commands()[name], name)  # type: ignore[arg-type]
+    command = load_command_class(get_commands()[name], name)
     command.create_parser("manage.py", name).parse_args(arguments)
     if name in CARRIED_OUT:
         free_plan = request.getfixturevalue("free_plan")
