@@ -13,6 +13,7 @@ from django.shortcuts import redirect
 from accounts.audit import record_act
 from accounts.models import Organization, User
 from tesslate.lib.cause import Cause
+from tesslate.staffroom.links import page_of
 from tesslate.staffroom.lists import confirmed_or_asked
 from tesslate.staffroom.once import is_first
 
@@ -25,6 +26,13 @@ else:
 
 HIDDEN = frozenset({"password", "secret", "token", "key_hash"})
 LONGEST = 2000
+
+
+class LinksToPages:
+    """A list whose rows lead to our own page about them, where there is one."""
+
+    def url_for_result(self, result: Model) -> str:
+        return page_of(result) or str(super().url_for_result(result))  # type: ignore[misc]
 
 
 class Audited(Base):
@@ -61,6 +69,10 @@ class Audited(Base):
             messages.info(request, "This was sent before, and done then.")
             return redirect(request.get_full_path())
         return super().response_action(request, queryset, *args, **kwargs)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        base = super().get_changelist(request, **kwargs)
+        return type(base.__name__, (LinksToPages, base), {"__module__": base.__module__})
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
         before = {"name": str(obj)}

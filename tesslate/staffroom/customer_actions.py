@@ -10,7 +10,7 @@ from django import forms
 from django.utils import timezone
 
 from accounts.models import User
-from accounts.services import reinstate_user, sign_out_everywhere, suspend_user
+from accounts.services import delete_account, reinstate_user, sign_out_everywhere, suspend_user
 from llmkeys.models import VirtualKey
 from llmkeys.rotation import revoke_key, rotate_key
 from llmkeys.services import block_key, heal_key, reset_spend, unblock_key
@@ -18,6 +18,7 @@ from plans.grants import grant_plan
 from plans.inbox import replay
 from plans.models import Customer, Plan, StripeEvent
 from tesslate.lib.cause import Cause
+from tesslate.staffroom import two_factor
 
 LONGEST_GRANT_DAYS = 366
 
@@ -86,6 +87,10 @@ class Action:
                 return customer.suspended_at is not None and customer.deleted_at is None
             case "sign-out":
                 return not customer.is_staff
+            case "remove-factor":
+                return customer.is_staff and two_factor.has_device(customer)
+            case "close":
+                return customer.deleted_at is None and not customer.is_staff
             case _:
                 return customer.deleted_at is None
 
@@ -150,6 +155,18 @@ def _reinstate(customer: User, data: dict[str, Any], cause: Cause) -> str:
 def _sign_out(customer: User, data: dict[str, Any], cause: Cause) -> str:
     sign_out_everywhere(user_id=customer.pk, cause=cause)
     return f"{customer} is signed out of every browser."
+
+
+def _remove_factor(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    assert cause.actor_id is not None
+    actor = User.objects.get(pk=cause.actor_id)
+    two_factor.remove(customer, actor=actor)
+    return f"{customer} signs in with the password alone until they set up a new device."
+
+
+def _close(customer: User, data: dict[str, Any], cause: Cause) -> str:
+    delete_account(user_id=customer.pk, reason=data["reason"], cause=cause)
+    return "The account is closed and erased."
 
 
 CHANGE_KEY = "llmkeys.change_virtualkey"
@@ -253,6 +270,27 @@ ACTIONS: dict[str, Action] = {
             CHANGE_USER,
             _sign_out,
             is_harsh=True,
+        ),
+        Action(
+            "close",
+            "Close and erase for good",
+            "Keys and sessions end, personal data is erased. The ledger stays, without a name. "
+            "This cannot be taken back.",
+            "accounts.delete_user",
+            _close,
+            ReasonForm,
+            is_harsh=True,
+            is_grave=True,
+        ),
+        Action(
+            "remove-factor",
+            "Remove the second factor",
+            "For a colleague who lost device and recovery codes. Make sure that it is them who "
+            "asks: call back, do not answer a mail.",
+            "accounts.delete_user",
+            _remove_factor,
+            is_harsh=True,
+            is_grave=True,
         ),
     )
 }

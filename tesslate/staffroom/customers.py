@@ -1,11 +1,12 @@
 """Everything about one customer, read for one page."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Sum
+from django.db.models import Count, Max, Sum
 from django.utils import timezone
 
 from accounts.models import AuditEntry, Membership, User
@@ -22,6 +23,9 @@ UNSET = "–"
 RECENT_REQUESTS = 15
 TIMELINE = 30
 RECENTLY = timedelta(days=30)
+TROUBLES = 5
+# Outcome, error code, how often, when last.
+Trouble = tuple[str, str, int, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class CustomerPage:
     bars: list[Bar]
     requests: list[ChatRequest]
     timeline: list[Happening]
+    troubles: list[Trouble]
     notes: list[CustomerNote]
     chain: list[Step] = field(default_factory=list)
 
@@ -149,6 +154,7 @@ def customer_page(user: User, *, at: datetime | None = None) -> CustomerPage:
             ChatRequest.objects.filter(user=user, started_at__gte=at - RECENTLY)[:RECENT_REQUESTS]
         ),
         timeline=timeline(user, payer),
+        troubles=troubles([user.pk], at - RECENTLY),
         notes=list(CustomerNote.objects.filter(user=user).select_related("author")[:20]),
     )
     page.chain = chain(page)
@@ -296,19 +302,8 @@ def _key_steps(panel: KeyPanel) -> list[Step]:
 
 def timeline(user: User, payer: Customer | None) -> list[Happening]:
     """What Stripe told, what staff and clocks did, what the gateway was told; newest first."""
-    happenings: list[Happening] = []
-    if payer is not None and payer.stripe_customer_id:
-        events = StripeEvent.objects.filter(stripe_customer_id=payer.stripe_customer_id)
-        for event in events.defer("payload")[:TIMELINE]:
-            tone = "bad" if event.state in {"dead", "quarantined"} else ""
-            happenings.append(
-                Happening(event.received_at, event.type, event.outcome, tone, page_of(event))
-            )
     entries = AuditEntry.objects.filter(user=user).select_related("actor")[:TIMELINE]
-    for entry in entries:
-        who = str(entry.actor) if entry.actor else str(entry.cause)
-        detail = " · ".join(part for part in (who, entry.reason) if part)
-        happenings.append(Happening(entry.at, entry.action, detail, "", page_of(entry)))
+    happenings = [*stripe_happenings(payer), *audit_happenings(entries)]
     for key_event in KeyEvent.objects.filter(key__user=user)[:TIMELINE]:
         tone = "" if key_event.outcome == KeyEvent.Outcome.DONE else "warn"
         happenings.append(
@@ -316,6 +311,50 @@ def timeline(user: User, payer: Customer | None) -> list[Happening]:
         )
     happenings.sort(key=lambda happening: happening.at, reverse=True)
     return happenings[:TIMELINE]
+
+
+def stripe_happenings(payer: Customer | None) -> list[Happening]:
+    """What Stripe told about a payer, newest first."""
+    if payer is None or not payer.stripe_customer_id:
+        return []
+    events = StripeEvent.objects.filter(stripe_customer_id=payer.stripe_customer_id)
+    return [
+        Happening(
+            event.received_at,
+            event.type,
+            event.outcome,
+            "bad" if event.state in {"dead", "quarantined"} else "",
+            page_of(event),
+        )
+        for event in events.defer("payload")[:TIMELINE]
+    ]
+
+
+def audit_happenings(entries: Iterable[AuditEntry]) -> list[Happening]:
+    """What was done, by whom and why."""
+    found = []
+    for entry in entries:
+        who = str(entry.actor) if entry.actor else str(entry.cause)
+        detail = " · ".join(part for part in (who, entry.reason) if part)
+        found.append(Happening(entry.at, entry.action, detail, "", page_of(entry)))
+    return found
+
+
+def troubles(user_ids: list[int], since: datetime) -> list[Trouble]:
+    """What refused or broke requests, the most frequent first: outcome, code, how often, when
+    last."""
+    bad = (ChatRequest.Outcome.REFUSED, ChatRequest.Outcome.FAILED, ChatRequest.Outcome.BROKEN)
+    rows = (
+        ChatRequest.objects.filter(user_id__in=user_ids, started_at__gte=since, outcome__in=bad)
+        .order_by()
+        .values("outcome", "error_code")
+        .annotate(times=Count("id"), last=Max("started_at"))
+        .order_by("-times")[:TROUBLES]
+    )
+    return [
+        (ChatRequest.Outcome(row["outcome"]).label, row["error_code"], row["times"], row["last"])
+        for row in rows
+    ]
 
 
 def requests_list(user: User) -> str:

@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts.models import User
+from accounts.models import Organization, User
 from llmkeys.explain import explain_access, is_allowed
 from llmkeys.limits import side_by_side
 from plans.models import GatewayModel
@@ -19,8 +19,10 @@ from tesslate.lib.errors import ApiError
 from tesslate.site.account import account_page
 from tesslate.staffroom.customer_actions import ACTIONS, Action, actions_for
 from tesslate.staffroom.customers import customer_page, requests_list
+from tesslate.staffroom.links import list_of
 from tesslate.staffroom.models import CustomerNote
 from tesslate.staffroom.once import is_first, new_submission
+from tesslate.staffroom.organizations import organization_page
 from tesslate.staffroom.reauthentication import password_problem, staff_user
 
 LONGEST_NOTE = 5000
@@ -78,6 +80,21 @@ def access(request: HttpRequest, user_id: int) -> HttpResponse:
             }
             for row in map(dict.items, side_by_side(subject))
         ],
+    )
+
+
+@require_safe
+def organization(request: HttpRequest, organization_id: int) -> HttpResponse:
+    require(request, "accounts.view_organization")
+    subject = get_object_or_404(Organization, pk=organization_id)
+    page = organization_page(subject)
+    stripe_id = page.payer.stripe_customer_id if page.payer else None
+    return staff_page(
+        request,
+        "organization.html",
+        title=subject.name,
+        page=page,
+        events_url=list_of("plans.stripeevent", f"q={stripe_id}") if stripe_id else "",
     )
 
 

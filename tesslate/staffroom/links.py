@@ -11,6 +11,8 @@ def page_of(obj: Model) -> str:
     """The admin's page about a row; empty where it has none."""
     if obj._meta.label_lower == "accounts.user":
         return customer_page(obj.pk)
+    if obj._meta.label_lower == "accounts.organization":
+        return reverse("admin:organization", args=[obj.pk])
     return form_of(obj)
 
 

@@ -14,6 +14,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import User
+from accounts.sessions import end_other_sessions, end_session, sessions_of
+from tesslate.lib.cause import Cause
 from tesslate.staffroom import two_factor
 
 WRONG_CODE = "This code is not right, or was used already. Wait for the next one and try again."
@@ -105,7 +107,23 @@ def overview(request: HttpRequest) -> HttpResponse:
         has_device=two_factor.has_device(user),
         codes_left=two_factor.recovery_codes_left(user),
         required=settings.STAFF_TWO_FACTOR_REQUIRED,
+        sessions=sessions_of(user),
+        session_key=request.session.session_key,
     )
+
+
+@require_POST
+def end_sessions(request: HttpRequest) -> HttpResponse:
+    """Sign out in one other place, or in all of them."""
+    user = _staff(request)
+    assert user is not None
+    cause, session_id = Cause.staff(user.pk, "admin"), request.POST.get("session", "")
+    if session_id:
+        done = int(end_session(user=user, session_id=session_id[:32], cause=cause))
+    else:
+        done = end_other_sessions(user=user, but=request.session.session_key, cause=cause)
+    messages.success(request, f"Signed out in {done} place{'' if done == 1 else 's'}.")
+    return redirect("admin:security")
 
 
 @never_cache

@@ -4,6 +4,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.test import RequestFactory
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts.models import User
 from plans.models import PlanGrant
@@ -34,6 +35,9 @@ PAGES = {
 def test_each_action_is_for_its_roles_alone(colleague, user, free_plan, role, name):
     if name == "reinstate":
         User.objects.filter(pk=user.pk).update(suspended_at=user.date_joined)
+    if name == "remove-factor":
+        User.objects.filter(pk=user.pk).update(is_staff=True)
+        TOTPDevice.objects.create(user=user, confirmed=True)
     response = colleague(role).get(f"/admin/customers/{user.pk}/do/{name}")
     assert response.status_code == (200 if name in MAY_DO[role] else 403)
 

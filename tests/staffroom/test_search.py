@@ -43,7 +43,7 @@ def test_finds_an_organization_by_its_subscription(page):
     organization = OrganizationFactory.create(name="Acme")
     payer = CustomerFactory.create(user=None, organization=organization)
     SubscriptionFactory.create(customer=payer, stripe_subscription_id="sub_team")
-    assert links("sub_team") == [f"/admin/accounts/organization/{organization.pk}/change/"]
+    assert links("sub_team") == [f"/admin/organizations/{organization.pk}"]
 
 
 @pytest.mark.parametrize("form", ["{}", "sk-…{}", "…{}", "sk-...{}"])

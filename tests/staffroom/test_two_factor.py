@@ -6,7 +6,7 @@ from django.utils import timezone
 from django_otp.oath import totp
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from accounts.models import AuditEntry, User
+from accounts.models import AuditEntry, BrowserSession, User
 from tesslate.staffroom import two_factor
 
 
@@ -152,6 +152,41 @@ def test_turning_it_off_needs_a_fresh_code(staff, enrolled):
     TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
     client.post("/admin/security/remove", {"token": code(enrolled, steps=1)})
     assert not two_factor.has_device(staff)
+
+
+def test_a_colleague_who_lost_everything_is_helped_by_an_admin(staff_client, staff, db):
+    colleague = User.objects.create_user("lost@example.com", "x", is_staff=True)
+    device = two_factor.pending_device(colleague)
+    device.confirmed = True
+    device.save()
+    path = f"/admin/customers/{colleague.pk}/do/remove-factor"
+    staff_client.post(path, {"password": "wrong"})
+    assert two_factor.has_device(colleague)
+    staff_client.post(path, {"password": PASSWORD})
+    assert not two_factor.has_device(colleague)
+    entry = AuditEntry.objects.get(action="two_factor.removed")
+    assert (entry.user, entry.actor) == (colleague, staff)
+
+
+def test_sessions_are_listed_and_ended(staff, free_plan):
+    here, there, elsewhere = sign_in(), sign_in(), sign_in()
+    page = here.get("/admin/security")
+    assert page.text.count("this one") == 1
+    other = BrowserSession.objects.get(session_key=there.session.session_key)
+    assert other.session_key not in page.text
+    here.post("/admin/security/sessions", {"session": other.public_id})
+    assert there.get("/admin/security").status_code == 302
+    here.post("/admin/security/sessions")
+    assert elsewhere.get("/admin/security").status_code == 302
+    assert here.get("/admin/security").status_code == 200
+
+
+def test_nobody_elses_session_can_be_ended(staff, staff_client, free_plan):
+    User.objects.create_superuser("other@example.com", PASSWORD)
+    theirs = sign_in(email="other@example.com")
+    row = BrowserSession.objects.get(session_key=theirs.session.session_key)
+    staff_client.post("/admin/security/sessions", {"session": row.public_id})
+    assert theirs.get("/admin/security").status_code == 200
 
 
 def test_customers_never_see_these_pages(client, user):
