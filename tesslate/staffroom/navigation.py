@@ -42,6 +42,7 @@ def unfold_settings(*, environment: str) -> dict[str, Any]:
             }
         ],
         "STYLES": [lambda request: static("staffroom/staffroom.css")],
+        "SCRIPTS": [lambda request: static("staffroom/staffroom.js")],
         "COLORS": {"primary": PRIMARY},
         "BORDER_RADIUS": "6px",
         "ENVIRONMENT": lambda request: [
