@@ -32,6 +32,7 @@ from llmkeys.models import (
     VirtualKey,
 )
 from llmkeys.selectors import shown_state
+from llmkeys.spec import fingerprint
 from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
@@ -132,7 +133,7 @@ class VirtualKeyAdmin(ReadOnlyAdmin):
                 ]
             },
         ),
-        ("Desired and observed", {"fields": ["comparison"]}),
+        ("Desired and observed", {"fields": ["hashes", "comparison"]}),
         (
             "Reconciliation",
             {
@@ -180,6 +181,12 @@ class VirtualKeyAdmin(ReadOnlyAdmin):
     @admin.display(description="caused by")
     def caused_by(self, key: VirtualKey) -> str:
         return str(key.cause)
+
+    @admin.display(description="hashes")
+    def hashes(self, key: VirtualKey) -> str:
+        """Short enough for a ticket; equal while the key is as it should be."""
+        sides = (key.desired, key.observed)
+        return " · ".join("none" if side is None else fingerprint(side)[:12] for side in sides)
 
     @admin.display(description="")
     def comparison(self, key: VirtualKey) -> SafeString:

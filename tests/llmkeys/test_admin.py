@@ -7,6 +7,7 @@ from django.urls import reverse
 from accounts.models import User
 from llmkeys import audit, switches
 from llmkeys.models import GatewayState, KillSwitch, PlanAtGateway, VirtualKey
+from llmkeys.spec import fingerprint
 from plans.models import Plan
 from tesslate.lib.crypto import decrypt
 from tests.llmkeys.conftest import CAUSE, sync
@@ -60,6 +61,9 @@ def test_a_key_shows_desired_and_observed_and_its_trail(
     page = staff_client.get(url).content.decode()
     assert "desired" in page
     assert "tesslate-free" in page
+    everything.refresh_from_db()
+    same = fingerprint(everything.desired)[:12]
+    assert f"{same} · {same}" in page
     assert everything.last_four in page
     assert everything.secret not in page
     assert decrypt(everything.secret) not in page
