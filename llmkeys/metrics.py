@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Min, Q, Sum
 from django.utils import timezone
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -63,14 +63,16 @@ def figures() -> Iterable[Metric]:
 
 
 def _usage_figures() -> Iterable[Metric]:
-    """Only where the log has been read once: before, there is nothing to be late with."""
+    """A log that was never read is behind since our first key."""
     state = UsageImport.objects.filter(gateway_url=settings.LITELLM_URL).first()
-    if state is not None:
-        yield _gauge(
-            "tesslate_usage_import_timestamp",
-            "Until when the gateway's spend log has been read.",
-            state.read_until.timestamp(),
-        )
+    oldest = VirtualKey.objects.aggregate(at=Min("created_at"))["at"]
+    read_until = state.read_until if state is not None else oldest
+    lag = timedelta(0) if read_until is None else timezone.now() - read_until
+    yield _gauge(
+        "tesslate_usage_import_lag_seconds",
+        "How far the gateway's spend log is still to be read.",
+        max(0.0, lag.total_seconds()),
+    )
     since = timezone.now().date() - timedelta(days=1)
     sums = UsageDay.objects.filter(day__gte=since)
     yield _gauge(
