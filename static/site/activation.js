@@ -5,7 +5,7 @@ import { call } from "./api.js";
 import { el, tell } from "./ui.js";
 
 const CHECKOUT_MS = 60_000;
-const PORTAL_MS = 12_000;
+const PORTAL_MS = 30_000;
 const STEP_MS = 900;
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, STEP_MS));

@@ -43,6 +43,7 @@ def test_an_organization_buys_seats_and_fills_them(
     page.wait_for_url(f"{product.stripe}/**")
     pay(page)
     page.wait_for_url(f"{product.web}/organizations/**")
+    expect(page.get_by_text("You are on the Pro plan now.")).to_be_visible()
     expect(page.get_by_text("1 of 2 taken")).to_be_visible()
     expect(page.get_by_text("$99 a month × 2 seats")).to_be_visible()
 

@@ -10,6 +10,7 @@ from tests.e2e.product import Product
 
 pytestmark = pytest.mark.browser
 
+AS_LONG_AS_THE_PAGE_LOOKS_MS = 30_000
 PRO_MODEL = "groq-llama-3.1-405b"
 
 
@@ -33,7 +34,7 @@ def back(page: Page, expected: str) -> None:
     """Leave the portal; the account page follows what was done there by itself."""
     page.get_by_role("link", name="Return to").click()
     page.wait_for_url("**/account**")
-    expect(page.get_by_text(expected).first).to_be_visible()
+    expect(page.get_by_text(expected).first).to_be_visible(timeout=AS_LONG_AS_THE_PAGE_LOOKS_MS)
 
 
 def test_from_sign_up_to_cancellation(page: Page, product: Product, newcomer):
