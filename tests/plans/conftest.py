@@ -2,18 +2,28 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
+from unittest import mock
 
 import pytest
+from django.conf import settings as django_settings
 from django.test import Client
 from django.utils import timezone
+from rest_framework.test import APIClient
 
-from plans import inbox
+from accounts.models import User
+from plans import webhooks
 from plans.models import Plan, Price, StripeEvent
-from plans.stripe_client import connected_to
+from plans.publishing import publish_plans
+from plans.seeding import seed_plans
+from plans.stripe_client import Stripe, connected_to
+from sandbox.stripe.api import Api
+from sandbox.stripe.engine import StripeEngine
+from sandbox.stripe.inprocess import InProcessHTTPClient
+from tesslate.lib.cause import Cause
 from tests.factories import PlanFactory, PriceFactory
 from tests.plans.builders import signed, stripe_event
+from tests.plans.shop import Shop, process_all
 from tests.plans.wire import Wire, stripe_over
 
 
@@ -76,9 +86,27 @@ def happen(deliver: Callable[..., Any]) -> Callable[..., StripeEvent]:
     return run
 
 
-def process_all(now: datetime | None = None) -> int:
-    count = 0
-    while inbox.process_next_event(now=now or timezone.now()):
-        count += 1
-        assert count < 1000, "the queue does not drain"
-    return count
+@pytest.fixture
+def shop(db: None) -> Iterator[Shop]:
+    engine = StripeEngine(seed=1)
+    engine.advance_to(int(timezone.now().timestamp()))
+    shop = Shop(engine)
+    client = InProcessHTTPClient(
+        Api(engine.world, django_settings.STRIPE_SECRET_KEY),
+        lambda method, path: shop.troubled(method, path) if shop.troubled else None,
+    )
+    with (
+        connected_to(Stripe(http_client=client, retries=0)),
+        mock.patch.object(timezone, "now", shop.now),
+        mock.patch.object(webhooks, "wake"),
+    ):
+        seed_plans()
+        publish_plans(apply=True, cause=Cause.system("test"), tell=lambda text: None)
+        shop.skip_post()
+        yield shop
+
+
+@pytest.fixture
+def buyer(api: APIClient, user: User) -> APIClient:
+    api.force_authenticate(user)
+    return api

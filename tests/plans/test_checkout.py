@@ -1,19 +1,13 @@
 """Buying, and whose purchase it is (EDGE-CASES section C), against the Stripe stand-in."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
-from unittest import mock
 
 import pytest
-from django.conf import settings as django_settings
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import AuditEntry, Membership, User
-from plans import webhooks
 from plans.models import (
     BillingNotice,
     BillingProblem,
@@ -23,90 +17,14 @@ from plans.models import (
     StripeEvent,
     Subscription,
 )
-from plans.publishing import publish_plans
-from plans.seeding import seed_plans
 from plans.selectors import current_entitlement
 from plans.settlement import settle_checkout
-from plans.stripe_client import Stripe, connected_to
-from sandbox.stripe.api import Api
-from sandbox.stripe.engine import StripeEngine
-from sandbox.stripe.inprocess import InProcessHTTPClient
 from sandbox.stripe.pages.portal import PortalPages
 from tesslate.lib.cause import Cause
 from tests.factories import MembershipFactory, OrganizationFactory, UserFactory
-from tests.plans.conftest import process_all
+from tests.plans.shop import Shop, buy, process_all
 
 CAUSE = Cause.system("test")
-
-
-class Shop:
-    """The stand-in with our price list published to it, and a post that may be switched off."""
-
-    def __init__(self, engine: StripeEngine) -> None:
-        self.engine = engine
-        self.seen = 0
-        self.troubled: Callable[[str, str], int | None] | None = None
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.engine.now(), UTC)
-
-    def price(self, plan: str, interval: str = "month") -> str:
-        found = Price.objects.get(plan__code=plan, interval=interval, archived_at=None)
-        assert found.stripe_price_id is not None
-        return found.stripe_price_id
-
-    def post(self, *kinds: str) -> None:
-        """Deliver what happened since the last post (only these kinds, if any) and process it."""
-        for event in self.engine.events(after=self.seen):
-            self.seen = event.seq
-            if kinds and event.type not in kinds:
-                continue
-            self.deliver(self.engine.event_payload(event))
-        process_all()
-
-    def deliver(self, body: bytes) -> None:
-        secret = django_settings.STRIPE_WEBHOOK_SECRETS[0]
-        webhooks.receive(self.engine.signed(body, secret, int(time.time())), body)
-
-    def skip_post(self) -> None:
-        """What happened so far is never delivered."""
-        for event in self.engine.events(after=self.seen):
-            self.seen = event.seq
-
-    def pay(self, url: str, **how: Any) -> dict[str, Any]:
-        session = Checkout.objects.get(url=url).stripe_session_id
-        assert session is not None
-        return self.engine.complete_checkout(session, **how)
-
-
-@pytest.fixture
-def shop(db: None) -> Iterator[Shop]:
-    engine = StripeEngine(seed=1)
-    engine.advance_to(int(timezone.now().timestamp()))
-    shop = Shop(engine)
-    client = InProcessHTTPClient(
-        Api(engine.world, django_settings.STRIPE_SECRET_KEY),
-        lambda method, path: shop.troubled(method, path) if shop.troubled else None,
-    )
-    with (
-        connected_to(Stripe(http_client=client, retries=0)),
-        mock.patch.object(timezone, "now", shop.now),
-        mock.patch.object(webhooks, "wake"),
-    ):
-        seed_plans()
-        publish_plans(apply=True, cause=CAUSE, tell=lambda text: None)
-        shop.skip_post()
-        yield shop
-
-
-@pytest.fixture
-def buyer(api: APIClient, user: User) -> APIClient:
-    api.force_authenticate(user)
-    return api
-
-
-def buy(api: APIClient, price: str, **more: Any) -> Any:
-    return api.post("/api/billing/checkout", {"price": price, **more}, format="json")
 
 
 def plan_of(user: User) -> str:

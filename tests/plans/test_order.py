@@ -23,7 +23,8 @@ from plans.selectors import current_entitlement
 from tesslate.lib.cause import Cause
 from tests.factories import CustomerFactory, UserFactory
 from tests.plans.builders import seconds, stripe_event, stripe_subscription
-from tests.plans.conftest import Catalogue, process_all
+from tests.plans.conftest import Catalogue
+from tests.plans.shop import process_all
 from tests.plans.wire import Wire
 
 Happen = Callable[..., StripeEvent]

@@ -30,7 +30,8 @@ from tests.plans.builders import (
     stripe_price,
     stripe_subscription,
 )
-from tests.plans.conftest import Catalogue, process_all
+from tests.plans.conftest import Catalogue
+from tests.plans.shop import process_all
 from tests.plans.wire import Wire
 
 Happen = Callable[..., StripeEvent]

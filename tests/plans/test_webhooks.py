@@ -22,7 +22,8 @@ from plans.signatures import BadSignature, verify
 from plans.tasks import prune_payloads
 from tests.factories import CustomerFactory
 from tests.plans.builders import signed, stripe_event, stripe_subscription
-from tests.plans.conftest import Catalogue, process_all
+from tests.plans.conftest import Catalogue
+from tests.plans.shop import process_all
 from tests.plans.wire import Wire
 
 pytestmark = pytest.mark.django_db
