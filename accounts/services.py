@@ -5,7 +5,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.audit import record_act
-from accounts.models import AuditEntry, User
+from accounts.models import AuditEntry, Invitation, User
 from accounts.organizations import leave_all
 from accounts.signals import accounts_changed
 from accounts.signin import user_for_identity
@@ -84,6 +84,8 @@ def delete_account(*, user_id: int, cause: Cause, reason: str = "") -> bool:
     user.is_active = user.is_staff = user.is_superuser = False
     user.set_unusable_password()
     user.save()
+    # An invitation that was accepted holds the address that it was sent to.
+    Invitation.objects.filter(accepted_by=user).update(email=user.email)
     # Old and new addresses are personal data; that they changed is not.
     AuditEntry.objects.filter(user=user, action="user.profile_changed").update(
         before=None, after=None

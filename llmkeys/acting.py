@@ -132,20 +132,26 @@ def _remove(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
         # What it spent in the end counts against the keys that stay.
         _check_time(work)
         _see(result, client.get_key(work.key_hash))
-    if result.observed is not None and not result.observed["blocked"]:
+    if result.observed is not None and _is_of_use(result.observed):
         # LiteLLM tells its other processes of a block at once, but not of a deletion: they would
-        # let the key in until their caches expire.
+        # let the key in until their caches expire. And it keeps deleted keys in an archive, in
+        # which nobody's address has any business.
         _check_time(work)
-        _block(client, work)
+        _defuse(client, work, result.observed)
     _check_time(work)
     client.delete_key(work.key_hash)
     result.observed = None
     result.notes.append(Note("deleted"))
 
 
-def _block(client: LiteLLMClient, work: KeyWork) -> None:
+def _is_of_use(observed: State) -> bool:
+    return not observed["blocked"] or "email" in observed["metadata"]
+
+
+def _defuse(client: LiteLLMClient, work: KeyWork, observed: State) -> None:
+    metadata = {name: told for name, told in observed["metadata"].items() if name != "email"}
     try:
-        client.update_key(work.key_hash, {"blocked": True})
+        client.update_key(work.key_hash, {"blocked": True, "metadata": metadata})
     except LiteLLMRejected as refusal:
         if not refusal.is_missing:
             raise

@@ -282,6 +282,15 @@ def release_readable() -> int:
     )
 
 
+def forget_payloads(stripe_customer_id: str) -> int:
+    """Forget what handled events told of one customer; the rows stay."""
+    return (
+        StripeEvent.objects.filter(stripe_customer_id=stripe_customer_id, payload__isnull=False)
+        .filter(state__in=[State.PROCESSED, State.IGNORED])
+        .update(payload=None)
+    )
+
+
 def prune_payloads(*, older_than: timedelta, now: datetime | None = None) -> int:
     """Forget the personal data of events handled long ago; the rows stay."""
     before = (now or timezone.now()) - older_than

@@ -27,6 +27,11 @@ BEAT_SCHEDULE = {
         "schedule": crontab(minute="*/30"),
         "options": {"queue": "bulk"},
     },
+    "plans.erase_closed": {
+        "task": "plans.erase_closed",
+        "schedule": crontab(minute="*/10"),
+        "options": {"queue": "bulk", "expires": 600},
+    },
     "plans.reconcile": {
         "task": "plans.reconcile",
         "schedule": crontab(hour=3, minute=17),

@@ -140,6 +140,14 @@ class Stripe:
     def create_customer(self, *, idempotency_key: str, **fields: Any) -> Json:
         return self._post("/v1/customers", idempotency_key, fields)
 
+    def delete_customer(self, customer_id: str) -> None:
+        """Erase the customer. One that Stripe does not know counts as erased."""
+        try:
+            self._request("delete", f"/v1/customers/{quote(customer_id, safe='')}", {})
+        except StripeRejected as error:
+            if error.code != "resource_missing":
+                raise
+
     def create_checkout_session(self, *, idempotency_key: str, **fields: Any) -> Json:
         return self._post("/v1/checkout/sessions", idempotency_key, fields)
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from plans import inbox, notices, overage_reports, revenue
+from plans import erasure, inbox, notices, overage_reports, revenue
 from plans.entitlements import BATCH, refresh_due
 from plans.reconciliation import backfill_events, read_back_due, reconcile
 from plans.revenue_audit import audit_revenue
@@ -73,6 +73,11 @@ def audit_revenue_daily() -> None:
 @shared_task(name="plans.reconcile_now")
 def reconcile_now(staff_id: int) -> None:
     reconcile(cause=Cause.staff(staff_id, "reconcile"))
+
+
+@shared_task(name="plans.erase_closed")
+def erase_closed() -> None:
+    _while_there_is_work(erasure.erase_next)
 
 
 @shared_task(name="plans.prune_payloads")

@@ -2,11 +2,13 @@
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
-from accounts.models import AuditEntry, User
+from accounts.models import AuditEntry, Invitation, User
 from accounts.services import delete_account, reinstate_user, sign_out_everywhere, suspend_user
 from accounts.signals import accounts_changed
 from tesslate.lib.cause import Cause
+from tests.factories import OrganizationFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("free_plan")]
 CAUSE = Cause.system("test")
@@ -89,6 +91,21 @@ def test_deleting_takes_the_address_out_of_the_audit_trail(user: User):
 
     entry = AuditEntry.objects.get(action="user.profile_changed")
     assert (entry.before, entry.after) == (None, None)
+
+
+def test_deleting_takes_the_address_out_of_accepted_invitations(user: User):
+    Invitation.objects.create(
+        organization=OrganizationFactory.create(),
+        email=user.email,
+        token_hash="0" * 64,
+        expires_at=timezone.now(),
+        accepted_at=timezone.now(),
+        accepted_by=user,
+    )
+
+    delete_account(user_id=user.pk, cause=CAUSE)
+
+    assert "alice" not in Invitation.objects.get().email
 
 
 def test_deleted_account_is_neither_suspended_nor_reinstated(user: User):
