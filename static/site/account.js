@@ -43,6 +43,11 @@ find("#new-token").addEventListener("close", () => {
   if (!find("[data-show]").hidden) reload();
 });
 
+form("[data-overage]", async ({ dollars }) => {
+  await call("PUT", "/api/billing/overage", { cap_cents: Math.round(100 * Number(dollars)) });
+  await reload(Number(dollars) ? `Up to $${dollars} a period may go beyond the plan.` : "Nothing goes beyond the plan.");
+});
+
 form("[data-new-organization]", async ({ name }) => {
   const { id } = await call("POST", "/api/organizations", { name });
   await leaveFor(`/organizations/${id}`);

@@ -13,6 +13,7 @@ from accounts.tokens import live_tokens
 from chatproxy.selectors import Totals, usage_by, usage_in_period
 from llmkeys.models import VirtualKey
 from plans.models import CurrentEntitlement, GatewayModel, Plan, Subscription
+from plans.overage import offers_overage
 from plans.overview import Billing, billing_of
 from plans.selectors import current_entitlement, live_subscriptions
 from tesslate.site.money import format_money
@@ -39,6 +40,8 @@ class AccountPage:
     spent: Totals
     by_model: list[ModelUsage]
     budget: Decimal
+    # US cents a period beyond the plan; None where that cannot be had.
+    overage_cap_cents: int | None
     keys: list[VirtualKey]
     memberships: list[Membership]
     tokens: list[ApiToken]
@@ -87,6 +90,7 @@ def account_page(user: User) -> AccountPage:
             for title, totals in _by_model(user, entitlement)
         ],
         budget=budget(entitlement),
+        overage_cap_cents=overage_cap_cents(user),
         keys=list(VirtualKey.live.filter(user=user).order_by("-created_at")),
         memberships=list(memberships_of(user)),
         tokens=list(live_tokens(user)),
@@ -98,6 +102,14 @@ def own_subscription(user: User) -> Subscription | None:
     """The live subscription that the user pays for, the highest plan's if there are several."""
     customer = getattr(user, "customer", None)
     return None if customer is None else live_subscriptions(customer).first()
+
+
+def overage_cap_cents(user: User) -> int | None:
+    customer = getattr(user, "customer", None)
+    if customer is None or not offers_overage(customer):
+        return None
+    cap: int = customer.overage_cap_cents
+    return cap
 
 
 def price_of(subscription: Subscription) -> str:

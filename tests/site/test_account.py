@@ -140,6 +140,19 @@ def test_invoices_stay_in_reach_after_the_end(subscription, signed_in, user):
     assert "data-portal" in signed_in.get("/account").content.decode()
 
 
+def test_the_cap_on_usage_beyond_the_plan_is_shown_to_who_may_have_it(
+    subscription, signed_in, pro_plan
+):
+    assert 'data-open="overage"' not in signed_in.get("/account").text
+    pro_plan.overage_allowed = True
+    pro_plan.save()
+    subscription.customer.overage_cap_cents = 2500
+    subscription.customer.save()
+    html = signed_in.get("/account").text
+    assert "up to $25 a period" in html
+    assert 'value="25"' in html
+
+
 def test_who_never_bought_has_no_invoices(signed_in):
     assert "data-portal" not in signed_in.get("/account").content.decode()
 
