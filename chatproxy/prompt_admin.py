@@ -133,12 +133,13 @@ class SystemPromptAdmin(ModelAdmin):  # type: ignore[misc]
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         where = ("name", ("category", "position"), "is_enabled")
-        when = ("plans", "gateway_models", "starts_at", "ends_at")
+        when = ("starts_at", "ends_at")
         what = ("text", "note", "percent", "opened", *(("history",) if obj else ()))
         # The text last: what it would change is shown right below.
         return [
             ("Prompt", {"fields": where}),
-            ("For whom and when", {"fields": when}),
+            ("For whom", {"fields": ("plans", "gateway_models")}),
+            ("When", {"fields": when, "classes": ["collapse"]}),
             ("Text", {"fields": what}),
         ]
 
