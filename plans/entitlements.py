@@ -254,12 +254,15 @@ def _seats(user_ids: Sequence[int]) -> defaultdict[int, list[tuple[int, Seat]]]:
                 order_by=[F("joined_at").asc(), F("id").asc()],
             )
         )
-        .filter(user_id__in=user_ids)
         .values_list("user_id", "organization_id", "pk", "organization__name", "position")
         .order_by("organization_id")
     )
+    # Chosen here: a condition in the query would hold before the counting, and make everybody who
+    # is looked at alone the first.
+    wanted = set(user_ids)
     for user_id, organization_id, membership_id, name, position in numbered:
-        places[user_id].append((organization_id, Seat(membership_id, name, position)))
+        if user_id in wanted:
+            places[user_id].append((organization_id, Seat(membership_id, name, position)))
     return places
 
 

@@ -8,6 +8,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import AuditEntry, Membership, User
+from plans.entitlements import refresh_entitlements
 from plans.models import (
     BillingNotice,
     BillingProblem,
@@ -581,6 +582,20 @@ def test_an_owner_buys_seats_and_members_get_the_plan_in_the_order_they_joined(
     shop.engine.set_quantity(session["subscription"], 1)
     shop.post()
     assert [plan_of(member) for member in (user, second, third)] == ["pro", "free", "free"]
+
+
+def test_a_member_without_a_seat_gets_none_by_being_looked_at_alone(
+    shop: Shop, buyer: APIClient, user: User
+) -> None:
+    """As whenever their own month ends, or something of their own changes."""
+    team = OrganizationFactory.create()
+    MembershipFactory.create(organization=team, user=user, role=Membership.Role.OWNER)
+    second = UserFactory.create()
+    MembershipFactory.create(organization=team, user=second)
+    shop.pay(buy(buyer, shop.price("pro"), organization=team.pk, quantity=1).json()["url"])
+    shop.post()
+    assert refresh_entitlements([second.pk], cause=CAUSE) == []
+    assert (plan_of(user), plan_of(second)) == ("pro", "free")
 
 
 def test_a_seat_that_becomes_free_goes_to_the_next_member(
