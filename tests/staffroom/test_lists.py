@@ -50,3 +50,12 @@ def test_an_action_on_many_asks_first_and_says_on_how_many(staff_client, events)
 def test_an_action_on_one_row_is_done_at_once(staff_client, events):
     select(staff_client, EVENTS, "replay_selected", events[:1])
     assert StripeEvent.objects.filter(state="dead").count() == 4
+
+
+def test_a_large_list_is_paged_by_an_estimate(staff_client, events, monkeypatch):
+    monkeypatch.setattr("tesslate.lib.adminlists.COUNTED_UP_TO", 0)
+    monkeypatch.setattr("plans.admin.inbox.StripeEventAdmin.list_per_page", 2)
+    for page, has_next in (("1", True), ("2", True), ("3", False), ("99", False)):
+        html = staff_client.get(EVENTS, {"p": page}).text
+        assert f"page {page} of about" in html
+        assert (f"p={int(page) + 1}" in html) is has_next
