@@ -98,6 +98,7 @@ export interface Totals {
   total_tokens: number;
   cost: string;
   unpriced: number;
+  credited: string;
 }
 
 export interface Message {

@@ -82,7 +82,7 @@ def test_plan_and_payer_are_those_of_the_request(
         "call-1",
         "not-a-uuid",
         "0" * 40,
-        str(uuid.uuid4()),
+        "0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d",
         "ffffffff-ffff-7fff-bfff-ffffffffffff",
     ],
 )

@@ -71,7 +71,7 @@ def test_types_are_those_of_the_schema(components, interface):
 @pytest.mark.parametrize(
     ("interface", "member", "component"),
     [
-        ("Entitlement", "source", "SourceEnum"),
+        ("Entitlement", "source", "EntitlementSourceEnum"),
         ("KeyState", "state", "StateEnum"),
         ("Message", "role", "MessageRoleEnum"),
         ("Price", "interval", "IntervalEnum"),
