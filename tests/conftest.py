@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 from django.core.cache import cache
@@ -12,6 +13,10 @@ from accounts.models import User
 from plans.models import Plan
 from tests.factories import PlanFactory, UserFactory
 from tests.firebase import FirebaseProject, firebase_project
+
+if TYPE_CHECKING:
+    # Playwright costs every test process a quarter of a second.
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -52,6 +57,17 @@ def empty_cache() -> Iterator[None]:
     cache.clear()
     yield
     cache.clear()
+
+
+@pytest.fixture(scope="session")
+def chromium_browser() -> Iterator["Browser"]:
+    """One for all tests that need a real browser: Playwright runs once in a thread."""
+    from tests.e2e.browser import HOW_TO_GET_ONE, chromium, do_without, executable
+
+    if executable() is None:
+        do_without(HOW_TO_GET_ONE)
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

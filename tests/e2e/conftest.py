@@ -15,7 +15,7 @@ from playwright.sync_api import (
     expect,
 )
 
-from tests.e2e.browser import HOW_TO_GET_ONE, chromium, do_without, executable
+from tests.e2e.browser import HOW_TO_GET_ONE, do_without, executable
 from tests.e2e.product import Product, fresh_copy, running_copy
 
 # A loaded machine takes its time between a payment and the page that shows it.
@@ -35,9 +35,8 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
 
 
 @pytest.fixture(scope="session")
-def browser(product: Product) -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
+def browser(product: Product, chromium_browser: Browser) -> Browser:
+    return chromium_browser
 
 
 class Watch:

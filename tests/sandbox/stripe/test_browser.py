@@ -7,17 +7,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from sandbox.stripe.testing import RunningStripe, stripe_sandbox
 from tests.e2e import axe
-from tests.e2e.browser import HOW_TO_GET_ONE, chromium, do_without, executable
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if executable() is None:
-        do_without(HOW_TO_GET_ONE)
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -27,8 +18,8 @@ def running() -> Iterator[RunningStripe]:
 
 
 @pytest.fixture(params=[390, 1280], ids=["phone", "desk"])
-def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": request.param, "height": 844})
+def page(chromium_browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    page = chromium_browser.new_page(viewport={"width": request.param, "height": 844})
     yield page
     page.close()
 
