@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
-from django.db import DataError, Error, connection, transaction
+from django.db import DataError, Error, connection, reset_queries, transaction
 
 from chatproxy import metrics
 from chatproxy.models import ChatRequest, public_request_id
@@ -179,6 +179,8 @@ class Ledger:
             self.replay_spilled()
         except Exception:
             logger.exception("The ledger stumbled")
+        # With DEBUG Django keeps what it was asked until a request begins; here none ever does.
+        reset_queries()
         metrics.LEDGER_QUEUE.set(len(self))
         metrics.USERS_OVER_LIMITS.set(metrics.offenders.count())
         with self._flushed:

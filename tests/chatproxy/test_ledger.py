@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from collections.abc import Sequence
 
 import orjson
 import pytest
@@ -61,6 +62,22 @@ def test_what_is_put_is_in_the_database_within_a_second(start, user):
     row = ChatRequest.objects.get()
     assert (row.user, row.prompt_tokens, row.outcome) == (user, 11, Outcome.COMPLETED)
     assert time_of(row.id) == round(row.started_at.timestamp() * 1000)
+
+
+def test_a_process_in_debug_mode_does_not_remember_every_row_it_wrote(start, user, settings):
+    settings.DEBUG = True
+    remembered: list[int] = []
+
+    def write(rows: Sequence[bytes]) -> None:
+        remembered.append(len(connection.queries_log))
+        write_rows(rows)
+
+    ledger = start(write=write)
+    for _ in range(3):
+        ledger.put(record(user))
+        assert ledger.flush()
+
+    assert remembered == [0, 0, 0]
 
 
 def test_closing_writes_what_is_queued(start, user):
