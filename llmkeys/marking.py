@@ -4,7 +4,6 @@ writes rows; the wake-up goes out on commit, and losing it costs nothing but tim
 import logging
 from collections.abc import Collection
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -60,7 +59,7 @@ def mark_plans(plan_ids: Collection[int], *, cause: Cause) -> None:
         .values_list("pk", flat=True)
     )
     PlanAtGateway.objects.filter(pk__in=ids).update(**behind(cause))
-    transaction.on_commit(partial(send, "sync_plans", ids), robust=True)
+    after_commit("sync_plans", ids)
 
 
 def mark_everything(*, cause: Cause) -> None:
@@ -68,15 +67,25 @@ def mark_everything(*, cause: Cause) -> None:
     VirtualKey.objects.filter(removed_at=None).update(**behind(cause), in_doubt=True)
     # Whether it holds what plans share is unknown, and keys cannot be made without that.
     PlanAtGateway.objects.update(**behind(cause), in_doubt=True, observed=None)
-    transaction.on_commit(partial(send, "drain"), robust=True)
+    after_commit("drain")
 
 
 def wake(key_ids: list[int]) -> None:
     """Have a worker look at these keys as soon as the transaction commits."""
     if len(key_ids) <= MANY:
-        transaction.on_commit(partial(send, "sync_keys", key_ids), robust=True)
+        after_commit("sync_keys", key_ids)
     else:
-        transaction.on_commit(partial(send, "drain"), robust=True)
+        after_commit("drain")
+
+
+def after_commit(task: str, *args: Any) -> None:
+    """Publish a wake-up once the transaction commits; whatever it raises then is only logged."""
+
+    # A function and no partial: to log a failure Django asks for its name.
+    def publish() -> None:
+        send(task, *args)
+
+    transaction.on_commit(publish, robust=True)
 
 
 def send(task: str, *args: Any) -> None:

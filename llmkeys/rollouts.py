@@ -10,7 +10,6 @@ rollouts too, the other way.
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -181,7 +180,7 @@ def _start(
     PlanAtGateway.objects.filter(plan=plan).update(key_fields=plan_key_fields(plan))
     plan_changed.send(sender=None, plan=plan, cause=cause)
     _finish_if_done(rollout)
-    transaction.on_commit(partial(marking.send, "advance_rollouts"), robust=True)
+    marking.after_commit("advance_rollouts")
     return rollout
 
 
@@ -217,7 +216,7 @@ def follow_edit(*, plan: Plan, cause: Cause) -> Rollout | None:
         started_by_id=cause.actor_id,
     )
     _finish_if_done(rollout)
-    transaction.on_commit(partial(marking.send, "advance_rollouts"), robust=True)
+    marking.after_commit("advance_rollouts")
     return rollout
 
 
