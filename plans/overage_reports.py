@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Q, Sum
+from django.db.models import Sum
 from django.utils import timezone
 
 from plans import stripe_client
@@ -139,10 +139,3 @@ def compare(window: OverageWindow, *, at: datetime | None = None) -> Compared:
         occurred_at__lt=end,
     ).aggregate(units=Sum("units"))["units"]
     return Compared(at_stripe, sent or 0)
-
-
-def windows_to_compare(now: datetime) -> list[OverageWindow]:
-    """One window for each customer who was reported on lately."""
-    lately = Q(period_end__gt=now - 3 * DAY, units_reported__gt=0)
-    rows = OverageWindow.objects.filter(lately).select_related("customer").order_by("period_start")
-    return list({row.customer_id: row for row in rows}.values())

@@ -48,6 +48,11 @@ BEAT_SCHEDULE = {
         "schedule": 60.0,
         "options": {"queue": "bulk", "expires": 60},
     },
+    "plans.audit_overage": {
+        "task": "plans.audit_overage",
+        "schedule": crontab(hour=4, minute=7),
+        "options": {"queue": "bulk"},
+    },
     "plans.audit_revenue": {
         "task": "plans.audit_revenue",
         "schedule": crontab(hour=3, minute=47),

@@ -9,6 +9,7 @@ from django.conf import settings
 
 from plans import erasure, inbox, notices, overage_reports, revenue
 from plans.entitlements import BATCH, refresh_due
+from plans.overage_audit import audit_overage
 from plans.reconciliation import backfill_events, read_back_due, reconcile
 from plans.revenue_audit import audit_revenue
 from tesslate.lib.cause import Cause
@@ -63,6 +64,11 @@ def read_revenue() -> None:
 @shared_task(name="plans.report_overage")
 def report_overage() -> None:
     _while_there_is_work(overage_reports.send_next)
+
+
+@shared_task(name="plans.audit_overage")
+def audit_overage_daily() -> None:
+    audit_overage()
 
 
 @shared_task(name="plans.audit_revenue")

@@ -23,6 +23,7 @@ class BillingProblem(models.Model):
         UNCOLLECTIBLE = "uncollectible", "Invoice given up as uncollectible"
         DISPUTE = "dispute", "Dispute"
         FRAUD_WARNING = "fraud_warning", "Fraud warning"
+        OVERAGE_DIFFERS = "overage_differs", "Stripe's meter and our reports differ"
         CATALOGUE_CHANGED = "catalogue_changed", "Price or product changed at Stripe"
 
     kind = models.CharField(max_length=40, choices=Kind)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db.models import Sum
+from django.db.models import F, Sum
 from django.urls import reverse
 from django.utils import timezone
 
@@ -19,6 +19,7 @@ from llmkeys.usage_books import credit_usage
 from plans import revenue
 from plans.errors import OverageNotOffered
 from plans.models import (
+    BillingProblem,
     CurrentEntitlement,
     Customer,
     OverageReport,
@@ -29,6 +30,7 @@ from plans.models import (
     Subscription,
 )
 from plans.overage import record_use, set_cap, units_due
+from plans.overage_audit import audit_overage
 from plans.overage_reports import compare, send_next
 from plans.stripe_client import Stripe, connected_to
 from plans.subscriptions import read_back
@@ -306,6 +308,23 @@ def test_our_reports_and_stripes_meter_are_compared(stage: Stage) -> None:
         },
     )
     assert compare(OverageWindow.objects.get(), at=stage.now).difference == 5
+
+
+def test_a_difference_to_the_meter_is_a_problem_until_it_is_gone(stage: Stage) -> None:
+    set_cap(user=stage.user, cap_cents=1200)
+    stage.use("13")
+    stage.send()
+    assert audit_overage(at=stage.now) == 0
+
+    OverageReport.objects.update(units=F("units") - 5)
+    assert audit_overage(at=stage.now) == 1
+    problem = BillingProblem.objects.get(kind="overage_differs", resolved_at=None)
+    assert problem.summary == "Stripe's meter counts 360 cents, we reported 355."
+
+    OverageReport.objects.update(units=F("units") + 5)
+    assert audit_overage(at=stage.now) == 0
+    problem.refresh_from_db()
+    assert problem.resolved_at is not None
 
 
 def test_overage_is_on_the_next_invoice_and_in_the_plans_revenue(stage: Stage) -> None:
