@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -145,7 +145,11 @@ class BillingReconciliationAdmin(ReadOnlyAdmin):
         description="Compare with Stripe now", permissions=["act"], url_path="start"
     )
     def start_one(self, request: HttpRequest) -> HttpResponse:
+        """A link leads here, so it asks first: a GET must change nothing."""
         assert request.user.pk is not None
+        if request.method != "POST":
+            context = {**admin.site.each_context(request), "title": "Compare with Stripe"}
+            return render(request, "staffroom/start_comparison.html", context)
         reconcile_now.delay(request.user.pk)
         messages.success(request, "A worker compares now; the result appears here.")
         return redirect(reverse("admin:plans_billingreconciliation_changelist"))

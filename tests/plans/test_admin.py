@@ -146,5 +146,7 @@ def test_staff_may_have_billing_compared_with_stripe_at_once(
     asked: list[int] = []
     monkeypatch.setattr(reconcile_now, "delay", asked.append)
     page = reverse("admin:plans_billingreconciliation_start_one")
-    assert staff_client.get(page).status_code == 302
+    assert staff_client.get(page).status_code == 200
+    assert asked == [], "following a link changes nothing"
+    assert staff_client.post(page).status_code == 302
     assert asked == [int(staff_client.session["_auth_user_id"])]
