@@ -10,7 +10,6 @@ from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from llmkeys import (
@@ -18,15 +17,15 @@ from llmkeys import (
     rollouts,
     rotation,
     services,
-    switches,
+    switch_admin,  # noqa: F401 - registers its pages
     usage_admin,  # noqa: F401 - registers its pages
 )
+from llmkeys.adminbase import ReadOnlyAdmin
 from llmkeys.models import (
     AuditFinding,
     AuditRun,
     GatewayState,
     KeyEvent,
-    KillSwitch,
     PlanAtGateway,
     Rollout,
     VirtualKey,
@@ -49,24 +48,6 @@ STATE_COLOURS = {
 TABLE = '<div class="room-scroll" tabindex="0"><table class="room-table">{}</table></div>'
 HEADINGS = SafeString("<tr><th></th><th>field</th><th>desired</th><th>observed</th></tr>")
 STAGE_HEADINGS = SafeString("<tr><th>stage</th><th>looked at</th><th>differ</th></tr>")
-
-
-class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
-    """Rows that only the product writes."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_act_permission(self, request: HttpRequest) -> bool:
-        """Who may use the actions: those whom the role lets change such rows."""
-        opts = self.opts
-        return bool(request.user.has_perm(f"{opts.app_label}.change_{opts.model_name}"))
 
 
 class InStepFilter(admin.SimpleListFilter):
@@ -378,51 +359,6 @@ class GatewayStateAdmin(ReadOnlyAdmin):
     def examples(self, state: GatewayState) -> SafeString:
         rows = format_html_join("", "<tr><td>{}</td></tr>", ((line,) for line in state.differences))
         return format_html(TABLE, rows)
-
-
-@admin.register(KillSwitch)
-class KillSwitchAdmin(ReadOnlyAdmin):
-    list_display = [
-        "scope",
-        "target",
-        "reason",
-        "pulled_by",
-        "pulled_at",
-        "expires_at",
-        "lifted_at",
-        "proven_at",
-    ]
-    list_filter = ["scope", ("lifted_at", admin.EmptyFieldListFilter)]
-    list_select_related = ["gateway_model", "plan", "user", "pulled_by"]
-    actions = ["lift"]
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("llmkeys.add_killswitch"))
-
-    def get_fields(self, request: HttpRequest, obj: KillSwitch | None = None) -> list[str]:
-        asked = ["scope", "gateway_model", "plan", "user", "reason", "expires_at"]
-        told = ["pulled_by", "pulled_at", "lifted_at", "proven_at", "proof"]
-        return asked if obj is None else asked + told
-
-    autocomplete_fields = ["user"]
-
-    def save_model(self, request: HttpRequest, obj: KillSwitch, form: Any, change: bool) -> None:
-        """Only ever a new one: a switch that was pulled is lifted, never edited."""
-        pulled = switches.pull(
-            scope=obj.scope,
-            target=obj.target,
-            reason=obj.reason,
-            expires_at=obj.expires_at,
-            cause=Cause.staff(request.user.pk or 0, "admin"),
-        )
-        obj.pk = pulled.pk
-
-    @admin.action(description="Lift", permissions=["act"])
-    @asks("What these switches turned off works again.")
-    def lift(self, request: HttpRequest, queryset: QuerySet[KillSwitch]) -> None:
-        for switch in queryset:
-            switches.lift(switch=switch, cause=Cause.staff(request.user.pk or 0, "admin"))
-        self.message_user(request, "Lifted; the gateway follows in a moment.")
 
 
 def compare(desired: dict[str, Any] | None, observed: dict[str, Any] | None) -> SafeString:

@@ -19,6 +19,7 @@ from accounts.services import delete_account, reinstate_user, suspend_user
 from accounts.signals import accounts_changed
 from tesslate.lib.adminlists import DaysFilter
 from tesslate.lib.cause import Cause
+from tesslate.lib.reauthentication import AsksPassword, bound_to
 from tesslate.lib.staffactions import asks, given_reason
 
 
@@ -29,6 +30,14 @@ class NewUserForm(UserCreationForm):  # type: ignore[misc]
 
     def clean_email(self) -> str:
         return str(self.cleaned_data["email"]).lower()
+
+
+# What makes somebody a colleague, and how powerful a one.
+POWERS = ("is_staff", "is_superuser", "groups")
+
+
+class PersonForm(AsksPassword, UserChangeForm):  # type: ignore[misc]
+    grave = POWERS
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -54,7 +63,7 @@ Act = Callable[..., bool]
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
-    form = UserChangeForm
+    form = PersonForm
     add_form = NewUserForm
     change_password_form = AdminPasswordChangeForm
 
@@ -89,7 +98,6 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         ),
     ]
     add_fieldsets = [(None, {"fields": ["email", "password1", "password2"]})]
-    FOR_SUPERUSERS = ["is_staff", "is_superuser", "groups"]
 
     @display(label={"active": "success", "suspended": "danger", "switched off": "danger"})  # type: ignore[untyped-decorator]
     def state(self, user: User) -> str:
@@ -104,7 +112,25 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         fields = [*super().get_readonly_fields(request, obj)]
-        return fields if request.user.is_superuser else [*fields, *self.FOR_SUPERUSERS]
+        return fields if request.user.is_superuser else [*fields, *POWERS]
+
+    def get_fieldsets(self, request: HttpRequest, obj: User | None = None) -> Any:
+        """A change of powers takes the password of whoever makes it."""
+        sections = super().get_fieldsets(request, obj)
+        if obj is None or not request.user.is_superuser:
+            return sections
+        return [
+            (title, {**shown, "fields": [*shown["fields"], "password_again"]})
+            if title == "Staff"
+            else (title, shown)
+            for title, shown in sections
+        ]
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> type[Any]:
+        form = super().get_form(request, obj, change=change, **kwargs)
+        return form if obj is None else bound_to(request, form)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         """Who may change users could otherwise give themselves a colleague's powers."""

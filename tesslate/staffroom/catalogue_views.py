@@ -13,8 +13,8 @@ from plans.catalogue import map_price
 from plans.models import GatewayModel, Plan, Subscription
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
+from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.customers_views import require, staff_page
-from tesslate.staffroom.reauthentication import staff_user
 
 LIMITS = (
     ("Requests a minute", "rpm"),

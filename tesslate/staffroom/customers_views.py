@@ -16,14 +16,15 @@ from llmkeys.limits import side_by_side
 from plans.models import GatewayModel
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
+from tesslate.lib.reauthentication import password_problem
 from tesslate.site.account import account_page
+from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.customer_actions import ACTIONS, Action, actions_for
 from tesslate.staffroom.customers import customer_page, requests_list
 from tesslate.staffroom.links import list_of
 from tesslate.staffroom.models import CustomerNote
 from tesslate.staffroom.once import is_first, new_submission
 from tesslate.staffroom.organizations import organization_page
-from tesslate.staffroom.reauthentication import password_problem, staff_user
 
 LONGEST_NOTE = 5000
 

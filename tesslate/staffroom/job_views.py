@@ -9,11 +9,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from tesslate.lib.cause import Cause
 from tesslate.staffroom import jobs
+from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.customers_views import require, staff_page
 from tesslate.staffroom.links import list_of
 from tesslate.staffroom.lists import csv_response
 from tesslate.staffroom.models import Job
-from tesslate.staffroom.reauthentication import staff_user
 
 SHOWN = 50
 TONES = {Job.State.DONE: "good", Job.State.FAILED: "bad", Job.State.CANCELLED: ""}

@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from accounts.audit import record_act
 from tesslate.lib.cause import Cause
+from tesslate.lib.reauthentication import password_problem
 from tesslate.lib.staffactions import LONGEST_REASON, Questions, given_reason, questions_of
+from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.once import new_submission
-from tesslate.staffroom.reauthentication import password_problem, staff_user
 
 BATCH = 1000
 # An export up to this size is sent at once, a larger one made in the background.

@@ -16,10 +16,10 @@ from django.views.decorators.http import require_http_methods
 from llmkeys.models import PlanAtGateway, VirtualKey
 from plans.models import StripeEvent
 from tesslate.staffroom import jobs
+from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.customers_views import require, staff_page
 from tesslate.staffroom.lists import MOST_ACTED_ON, SHOWN_TARGETS
 from tesslate.staffroom.once import new_submission
-from tesslate.staffroom.reauthentication import staff_user
 
 BEHIND_FOR = timedelta(minutes=2)
 WAITING_FOR = timedelta(minutes=5)

@@ -14,8 +14,8 @@ from llmkeys.models import Rollout
 from plans.models import GatewayModel, Plan
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
+from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.customers_views import require, staff_page
-from tesslate.staffroom.reauthentication import staff_user
 
 LABELS = {
     "rpm": "Requests a minute",

@@ -6,10 +6,10 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST
 
+from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.customers_views import require
 from tesslate.staffroom.links import list_of
 from tesslate.staffroom.models import SavedView
-from tesslate.staffroom.reauthentication import staff_user
 
 LONGEST_NAME = 60
 LONGEST_QUERY = 2000

@@ -333,6 +333,23 @@ class TestRecords:
         with django_assert_max_num_queries(12):
             page(staff_client, "/admin/accounts/auditentry/")
 
+    @pytest.mark.parametrize(("password", "is_staff"), [("", False), ("staff-password", True)])
+    def test_making_somebody_a_colleague_takes_the_password_once_more(
+        self, staff_client: Client, user: User, password: str, is_staff: bool
+    ):
+        form = {"email": user.email, "display_name": "Alice", "is_active": "on", "is_staff": "on"}
+        staff_client.post(f"{USERS}{user.pk}/change/", {**form, "password_again": password})
+
+        user.refresh_from_db()
+        assert user.is_staff is is_staff
+
+    def test_another_change_of_a_person_does_not(self, staff_client: Client, user: User):
+        form = {"email": user.email, "display_name": "Alicia", "is_active": "on"}
+        staff_client.post(f"{USERS}{user.pk}/change/", form)
+
+        user.refresh_from_db()
+        assert user.display_name == "Alicia"
+
     def test_token_is_revoked_and_never_shown(self, staff_client: Client, user: User):
         token, value = create_token(
             user=user, name="ci", scopes=["chat"], expires_at=None, cause=Cause.user(user.pk)

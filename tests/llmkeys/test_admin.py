@@ -15,6 +15,7 @@ from tests.llmkeys.standin import StandIn
 
 pytestmark = pytest.mark.django_db
 
+PASSWORD = "staff-password"
 PAGES = [
     "virtualkey",
     "planatgateway",
@@ -123,10 +124,19 @@ def test_customers_have_no_business_there(key: VirtualKey, client: Client, user:
 def test_a_switch_must_name_what_its_scope_says(
     standin: StandIn, staff_client: Client, free: Plan
 ) -> None:
-    form = {"scope": "model", "plan": free.pk, "reason": "drill"}
+    form = {"scope": "model", "plan": free.pk, "reason": "drill", "password_again": PASSWORD}
     answer = staff_client.post("/admin/llmkeys/killswitch/add/", form)
     assert "Name what the scope says, and nothing else." in answer.content.decode()
     assert not KillSwitch.objects.exists()
+
+
+@pytest.mark.parametrize(("password", "switches"), [("", 0), ("guess", 0), (PASSWORD, 1)])
+def test_pulling_a_switch_takes_the_password_once_more(
+    standin: StandIn, staff_client: Client, free: Plan, password: str, switches: int
+) -> None:
+    form = {"scope": "plan", "plan": free.pk, "reason": "drill", "password_again": password}
+    staff_client.post("/admin/llmkeys/killswitch/add/", form)
+    assert KillSwitch.objects.count() == switches
 
 
 def test_access_is_explained_link_by_link(
