@@ -20,7 +20,6 @@ from llmkeys import (
     switch_admin,  # noqa: F401 - registers its pages
     usage_admin,  # noqa: F401 - registers its pages
 )
-from llmkeys.adminbase import ReadOnlyAdmin
 from llmkeys.models import (
     AuditFinding,
     AuditRun,
@@ -35,6 +34,7 @@ from llmkeys.spec import fingerprint
 from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
+from tesslate.lib.readonlyadmin import ReadOnlyAdmin
 from tesslate.lib.staffactions import asks, given_reason
 
 STATE_COLOURS = {

@@ -7,9 +7,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from llmkeys import switches
-from llmkeys.adminbase import ReadOnlyAdmin
 from llmkeys.models import KillSwitch
 from tesslate.lib.cause import Cause
+from tesslate.lib.readonlyadmin import ReadOnlyAdmin
 from tesslate.lib.reauthentication import AsksPassword, bound_to
 from tesslate.lib.staffactions import asks
 

@@ -15,6 +15,7 @@ from llmkeys.models import BudgetNotice, SpendBudget, UsageEntry, UsageImport
 from llmkeys.usage_books import LARGEST_CREDIT, credit_usage
 from plans.selectors import current_entitlement
 from tesslate.lib.cause import Cause
+from tesslate.lib.readonlyadmin import ReadOnlyAdmin
 
 
 class CreditForm(forms.ModelForm[UsageEntry]):
@@ -110,21 +111,8 @@ class UsageEntryAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
 
-class ReadOnly(ModelAdmin):  # type: ignore[misc]
-    """Rows that only the product writes."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(UsageImport)
-class UsageImportAdmin(ReadOnly):
+class UsageImportAdmin(ReadOnlyAdmin):
     list_display = [
         "gateway_url",
         "read_until",
@@ -137,7 +125,7 @@ class UsageImportAdmin(ReadOnly):
 
 
 @admin.register(SpendBudget)
-class SpendBudgetAdmin(ReadOnly):
+class SpendBudgetAdmin(ReadOnlyAdmin):
     """Customers set them; staff look."""
 
     list_display = ["user", "organization", "amount", "is_hard", "webhook_url", "created_at"]
@@ -148,7 +136,7 @@ class SpendBudgetAdmin(ReadOnly):
 
 
 @admin.register(BudgetNotice)
-class BudgetNoticeAdmin(ReadOnly):
+class BudgetNoticeAdmin(ReadOnlyAdmin):
     list_display = ["budget", "percent", "channel", "spent", "created_at", "sent_at", "last_error"]
     list_filter = ["channel", "percent", ("sent_at", admin.EmptyFieldListFilter)]
     list_select_related = ["budget__user", "budget__organization"]

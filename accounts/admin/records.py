@@ -8,28 +8,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 
 from accounts.models import ApiToken, AuditEntry
 from accounts.tokens import revoke_token
 from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
+from tesslate.lib.readonlyadmin import ReadOnlyAdmin
 from tesslate.lib.staffactions import asks
-
-
-class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
-    """Nobody edits these rows, whatever their role."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(AuditEntry)

@@ -6,28 +6,8 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 
 from tesslate.lib.cause import Cause
-
-
-class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
-    """Rows that only the product writes: mirrored from Stripe, or recorded."""
-
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_act_permission(self, request: HttpRequest) -> bool:
-        """Who may use the actions: those whom their role lets change such rows."""
-        return bool(request.user.has_perm(f"plans.change_{self.opts.model_name}"))
 
 
 def staff_cause(request: HttpRequest) -> Cause:

@@ -6,9 +6,10 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from plans.admin.base import ReadOnlyAdmin, staff_cause
+from plans.admin.base import staff_cause
 from plans.entitlements import refresh_entitlements
 from plans.models import CurrentEntitlement
+from tesslate.lib.readonlyadmin import ReadOnlyAdmin
 
 
 @admin.register(CurrentEntitlement)

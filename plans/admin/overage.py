@@ -5,11 +5,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from plans.admin.base import ReadOnlyAdmin
 from plans.errors import StripeError
 from plans.models import OverageReport, OverageWindow
 from plans.overage import units_due
 from plans.overage_reports import compare
+from tesslate.lib.readonlyadmin import ReadOnlyAdmin
 
 
 @admin.register(OverageWindow)

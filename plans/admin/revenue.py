@@ -8,9 +8,9 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 
 from plans import revenue
-from plans.admin.base import ReadOnlyAdmin
 from plans.models import ExchangeRate, RevenueInvoice, RevenueItem
 from tesslate.lib.currencies import decimals, major
+from tesslate.lib.readonlyadmin import ReadOnlyAdmin
 
 
 class ItemInline(TabularInline):  # type: ignore[misc]

@@ -5,8 +5,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from plans import throttles
-from plans.admin.base import ReadOnlyAdmin, staff_cause
+from plans.admin.base import staff_cause
 from plans.models import Throttle
+from tesslate.lib.readonlyadmin import ReadOnlyAdmin
 
 
 @admin.register(Throttle)

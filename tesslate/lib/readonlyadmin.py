@@ -1,4 +1,4 @@
-"""What the admin pages of this app share."""
+"""Admin pages of rows that only the product writes."""
 
 from typing import Any
 
@@ -7,7 +7,10 @@ from unfold.admin import ModelAdmin
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
-    """Rows that only the product writes."""
+    """Mirrored or recorded rows: nobody edits them by hand, whatever their role. Actions, where a
+    page has some, name the permission ``act``."""
+
+    show_full_result_count = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -19,6 +22,6 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
     def has_act_permission(self, request: HttpRequest) -> bool:
-        """Who may use the actions: those whom the role lets change such rows."""
+        """Who may use the actions: those whom their role lets change such rows."""
         opts = self.opts
         return bool(request.user.has_perm(f"{opts.app_label}.change_{opts.model_name}"))
