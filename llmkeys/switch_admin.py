@@ -50,7 +50,7 @@ class KillSwitchAdmin(ReadOnlyAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> type[Any]:
         return bound_to(request, super().get_form(request, obj, **kwargs))
 
-    autocomplete_fields = ["user"]
+    raw_id_fields = ["user"]
 
     def save_model(self, request: HttpRequest, obj: KillSwitch, form: Any, change: bool) -> None:
         """Only ever a new one: a switch that was pulled is lifted, never edited."""

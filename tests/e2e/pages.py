@@ -95,6 +95,9 @@ STAFF = [
     Place("staff-plan-matrix", "/admin/plan-matrix", "staff"),
     Place("staff-plan-limits", "/admin/plans/{plan}/limits", "staff"),
     Place("staff-map-price", "/admin/map-price/price_unknown", "staff"),
+    Place("staff-margin", "/admin/margin", "staff"),
+    Place("staff-what-if", "/admin/what-if", "staff"),
+    Place("staff-usage-differences", "/admin/usage-differences", "staff"),
     Place("staff-security", "/admin/security", "staff"),
     Place("staff-enrol", "/admin/two-factor/enrol", "staff"),
     Place("staff-password", "/admin/password_change/", "staff"),
@@ -116,10 +119,15 @@ LISTS = {
     "plans-at-gateway": "llmkeys/planatgateway",
     "kill-switches": "llmkeys/killswitch",
     "key-history": "llmkeys/keyevent",
+    "throttles": "plans/throttle",
+    "comparisons": "plans/billingreconciliation",
+    "usage": "llmkeys/usageentry",
 }
 STAFF += [Place(f"staff-{name}", f"/admin/{path}/", "staff") for name, path in LISTS.items()]
 STAFF += [
     Place("staff-plan", "/admin/plans/plan/{plan}/change/", "staff"),
+    Place("staff-kill-switch", "/admin/llmkeys/killswitch/add/", "staff"),
+    Place("staff-compare", "/admin/plans/billingreconciliation/start/", "staff"),
     Place("staff-key", "/admin/llmkeys/virtualkey/{key}/change/", "staff"),
 ]
 
