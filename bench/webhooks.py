@@ -183,11 +183,15 @@ async def paced(call: Callable[[], Awaitable[None]]) -> float:
 
 def processing() -> Result:
     """Subscription events per second of one worker: each a new purchase, read back and applied."""
+    from django.conf import settings
+
     from plans import inbox, stripe_client
     from plans.models import StripeEvent
 
     StripeEvent.objects.all().delete()
     subscriptions = purchases()
+    # As on a server: with DEBUG Django writes down every statement, parameters and all.
+    settings.DEBUG = False
     for found in subscriptions:
         made = event(found)
         inbox.store(made, json.dumps(made))
