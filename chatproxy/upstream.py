@@ -228,6 +228,10 @@ class _Connection(asyncio.Protocol):
     def abandon(self) -> None:
         """Nobody reads the present answer any more."""
         self._answer = None
+        self.abort()
+
+    def abort(self) -> None:
+        """Who reads the present answer is told that it broke off."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -243,6 +247,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         # uvloop collects writes until all that is ready has been read; a request goes out at once.
         self._transport.set_write_buffer_limits(high=0)
+        self._pool.admit(self)
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:  # unasked: not a connection to trust with the next request
@@ -314,6 +319,8 @@ class Upstream:
         self._connect_timeout = connect_timeout
         # Idle ones, least recently used first. The hottest is taken, so that the rest can go.
         self._idle: deque[_Connection] = deque()
+        self._open: set[_Connection] = set()
+        self._is_closed = False
 
     async def post(self, path: bytes, headers: bytes, body: bytes) -> Answer:
         """Send a request. ``headers`` are whole lines. Raises GatewayDown when nobody is there."""
@@ -329,8 +336,10 @@ class Upstream:
         return (await self._connection()).send(request)
 
     def close(self) -> None:
-        for connection in [*self._idle]:
-            connection.abandon()
+        """For good: idle connections, busy ones, and those that are only now being made."""
+        self._is_closed = True
+        for connection in [*self._open]:
+            connection.abort()
         self._idle.clear()
 
     async def _connection(self) -> _Connection:
@@ -345,7 +354,15 @@ class Upstream:
                 )
         except (OSError, TimeoutError) as error:
             raise GatewayDown(type(error).__name__) from error
+        if self._is_closed:
+            raise GatewayDown("this process is ending")
         return connection
+
+    def admit(self, connection: _Connection) -> None:
+        """It has been made."""
+        self._open.add(connection)
+        if self._is_closed:
+            connection.abort()
 
     def give_back(self, connection: _Connection) -> None:
         now = connection.idle_since = time.monotonic()
@@ -357,6 +374,7 @@ class Upstream:
 
     def forget(self, connection: _Connection) -> None:
         """It was closed. Seldom idle, and then near the old end."""
+        self._open.discard(connection)
         if connection.idle_since and connection in self._idle:
             self._idle.remove(connection)
 
