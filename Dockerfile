@@ -3,7 +3,8 @@ FROM python:3.13-slim-bookworm AS build
 # Bytecode that is known by its source's hash, not by the time of the build.
 ENV UV_COMPILE_BYTECODE=1 PYC_INVALIDATION_MODE=checked-hash UV_LINK_MODE=copy UV_NO_CACHE=1
 RUN pip install --no-cache-dir uv==0.13.9
-# requirements-sentry.txt for an image that can report to Sentry.
+# requirements-sentry.txt for an image that can report to Sentry, requirements-otel.txt for one that
+# can send traces.
 ARG REQUIREMENTS=requirements.txt
 WORKDIR /app
 COPY requirements*.txt ./

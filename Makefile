@@ -79,6 +79,8 @@ requirements: $(UV) ## compile requirements*.txt from pyproject.toml
 	  --no-emit-index-url --no-header -o requirements.txt
 	@.tools/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --extra sentry \
 	  --no-emit-index-url --no-header -c requirements.txt -o requirements-sentry.txt
+	@.tools/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --extra otel \
+	  --no-emit-index-url --no-header -c requirements.txt -o requirements-otel.txt
 	@.tools/bin/uv pip compile -q pyproject.toml --universal --generate-hashes --extra dev \
 	  --no-emit-index-url --no-header -c requirements.txt -o requirements-dev.txt
 

@@ -23,7 +23,9 @@ from chatproxy.models import ChatRequest
 from chatproxy.reply import Reply, Send
 from chatproxy.runtime import Runtime
 from chatproxy.steps import Departure
+from chatproxy.traces import begin_request
 from chatproxy.transport import ClientLeft, Headers, Receive, Scope, Transport, before_stopping
+from tesslate.lib import tracing
 from tesslate.lib.errors import ApiError, InvalidRequest, NotFound, Unavailable
 from tesslate.lib.lifecycle import begin_drain
 from tesslate.lib.logcontext import bind
@@ -110,6 +112,8 @@ class ChatApplication:
             await reply.error(MethodNotAllowed(), [(b"allow", f"{method}, OPTIONS".encode())])
             return
         bind(request_id=exchange.public_id)  # ends with this request's task
+        if (tracer := tracing.active()) is not None and route is not None:
+            begin_request(tracer, exchange, scope["path"], headers.get(b"traceparent", b""))
         if route is None:
             await self._models(scope, headers, reply)
         else:

@@ -15,6 +15,7 @@ from chatproxy.callers import Caller
 from chatproxy.catalogue import PlanTerms
 from chatproxy.models import ChatRequest
 from tesslate.lib.errors import ApiError
+from tesslate.lib.tracing import Span
 
 Outcome = ChatRequest.Outcome
 
@@ -56,6 +57,9 @@ class Exchange:
     decision: dict[str, Any] | None = None
     first_byte: float | None = None
     usage: Usage = field(default_factory=Usage)
+    # Where tracing is on: of the request, and of its attempt at the gateway.
+    span: Span | None = None
+    attempt_span: Span | None = None
 
     @property
     def is_over(self) -> bool:

@@ -38,8 +38,10 @@ from chatproxy.live import Live
 from chatproxy.models import ChatRequest
 from chatproxy.refusals import GATEWAY_WAIT_SECONDS, explain
 from chatproxy.tally import Tally
+from chatproxy.traces import begin_attempt
 from chatproxy.upstream import (
     ATTEMPTS,
+    NO_TRACE,
     Answer,
     BrokenOff,
     GatewayDown,
@@ -183,7 +185,11 @@ class Relay:
         exchange.call_id = f"{exchange.id}-{attempt + 1}" if attempt else exchange.id
         bind(gateway_call_id=exchange.call_id)
         assert live.caller.credential is not None
-        headers = request_headers(secret=live.caller.credential.secret, call_id=exchange.call_id)
+        headers = request_headers(
+            secret=live.caller.credential.secret,
+            call_id=exchange.call_id,
+            trace=NO_TRACE if exchange.span is None else begin_attempt(exchange),
+        )
         live.heard_at = time.monotonic()
         try:
             live.answer = answer = await self._upstream.post(CHAT_PATH, headers, payload)

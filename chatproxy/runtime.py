@@ -29,6 +29,7 @@ from chatproxy.rates import REFRESH_SECONDS, RETRY_SECONDS, Rates
 from chatproxy.refusals import too_many_streams
 from chatproxy.relay import Relay
 from chatproxy.spill import Spill
+from chatproxy.traces import end_request
 from chatproxy.upstream import Upstream
 from llmkeys.services import heal_key
 from tesslate.lib.cause import Cause
@@ -184,6 +185,8 @@ class Runtime:
             self.ledger.put(record)
         else:
             metrics.UNAUTHENTICATED.inc()
+        if exchange.span is not None:
+            end_request(exchange, exchange.span)
 
     async def catalogue(self) -> Catalogue:
         return self._catalogue.get(None) or await self._catalogue.fetch(None, load_catalogue)
@@ -227,9 +230,12 @@ class Runtime:
             self._running[user_id] = left
         else:
             self._running.pop(user_id, None)
-        record = live.exchange.record()
+        exchange = live.exchange
+        record = exchange.record()
         assert record is not None
         self.ledger.put(record)
+        if exchange.span is not None:
+            end_request(exchange, exchange.span)
         if live.claim is not None:
             self.spawn(self._settle_claim(live, live.claim))
         if live.kept is not None and (live.plan.stores_content or self._stores_content):

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ BACKOFF_SECONDS = 0.2
 # Unread bytes of one answer after which the gateway is made to wait, and to go on.
 HIGH_WATER = 64 * 1024
 LOW_WATER = 16 * 1024
+NO_TRACE: Mapping[str, str] = MappingProxyType({})
 IDLE_SECONDS = 30.0
 MOST_IDLE = 1024
 
@@ -379,12 +381,13 @@ class Upstream:
             self._idle.remove(connection)
 
 
-def request_headers(*, secret: str, call_id: str) -> bytes:
+def request_headers(*, secret: str, call_id: str, trace: Mapping[str, str] = NO_TRACE) -> bytes:
     """The only headers that reach the gateway: a caller's own never do."""
+    traced = "".join(f"{name}: {value}\r\n" for name, value in trace.items()) if trace else ""
     return (
         f"Authorization: Bearer {secret}\r\n"
         "Content-Type: application/json\r\n"
-        f"x-litellm-call-id: {call_id}\r\n"
+        f"x-litellm-call-id: {call_id}\r\n{traced}"
     ).encode("ascii")
 
 

@@ -19,6 +19,7 @@ from llmkeys.litellm_errors import (
     Problem,
     read_problem,
 )
+from tesslate.lib import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -284,17 +285,21 @@ class LiteLLMClient:
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         try:
-            return self._http.request(
-                method,
-                path,
-                content=None if body is None else orjson.dumps(dict(body), default=float),
-                params=params,
-                headers={
-                    "Authorization": f"Bearer {bearer}",
-                    "Content-Type": "application/json",
-                    **(headers or {}),
-                },
-            )
+            with tracing.asking(method, path, self._http.base_url.host) as asked:
+                response = self._http.request(
+                    method,
+                    path,
+                    content=None if body is None else orjson.dumps(dict(body), default=float),
+                    params=params,
+                    headers={
+                        "Authorization": f"Bearer {bearer}",
+                        "Content-Type": "application/json",
+                        **asked.headers,
+                        **(headers or {}),
+                    },
+                )
+                asked.status = response.status_code
+                return response
         except NEVER_SENT as error:
             raise LiteLLMUnavailable(f"{path}: {type(error).__name__}") from None
         except httpx.HTTPError as error:

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class TesslateConfig(AppConfig):
@@ -10,3 +11,7 @@ class TesslateConfig(AppConfig):
         from tesslate import checks, exporter  # noqa: F401 - the latter listens to Celery's signals
 
         checks.register_all()
+        if settings.OTEL_EXPORTER_OTLP_ENDPOINT:
+            from tesslate import telemetry
+
+            telemetry.start(telemetry.otlp(), service=settings.OTEL_SERVICE_NAME)

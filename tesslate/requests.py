@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -9,6 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import sync_and_async_middleware
 
+from tesslate.lib import tracing
 from tesslate.lib.logcontext import log_fields, request_id_from
 
 logger = logging.getLogger(__name__)
@@ -16,6 +19,7 @@ logger = logging.getLogger(__name__)
 HEADER = "X-Request-ID"
 # Asked for every few seconds, of interest to nobody.
 QUIET_PREFIXES = ("/health", "/metrics", "/static/")
+KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 @sync_and_async_middleware
@@ -49,18 +53,55 @@ def request_log(get_response: Any) -> Any:
 
         async def async_middleware(request: HttpRequest) -> HttpResponse:
             request_id, begun = begin(request)
-            with log_fields(request_id=request_id):
+            with log_fields(request_id=request_id), _traced(request, request_id) as traced:
                 response = await get_response(request)
+                traced.append(response.status_code)
                 return finish(request, response, request_id, begun)
 
         return async_middleware
 
     def middleware(request: HttpRequest) -> HttpResponse:
         request_id, begun = begin(request)
-        with log_fields(request_id=request_id):
-            return finish(request, get_response(request), request_id, begun)
+        with log_fields(request_id=request_id), _traced(request, request_id) as traced:
+            response: HttpResponse = get_response(request)
+            traced.append(response.status_code)
+            return finish(request, response, request_id, begun)
 
     return middleware
+
+
+@contextmanager
+def _traced(request: HttpRequest, request_id: str) -> Iterator[list[int]]:
+    """A span for the request, where tracing is on; the status goes into the list.
+
+    The route stands for the address, which may name people and hold tokens. The caller's own
+    ``traceparent`` is taken over, as W3C's Trace Context has it.
+    """
+    status: list[int] = []
+    tracer = tracing.active()
+    if tracer is None or request.path.startswith(QUIET_PREFIXES):
+        yield status
+        return
+    method = request.method if request.method in KNOWN_METHODS else "_OTHER"
+    span = tracer.begin(
+        method,
+        "server",
+        {"http.request.method": method, "tesslate.request_id": request_id},
+        parent=request.headers.get("traceparent", ""),
+    )
+    try:
+        yield status
+    finally:
+        told: dict[str, tracing.Value] = {}
+        if status:
+            told["http.response.status_code"] = status[0]
+        if request.resolver_match is not None:
+            told["http.route"] = "/" + request.resolver_match.route
+        if (user_id := _user_id(request)) is not None:
+            told["tesslate.user_id"] = user_id
+        failed = not status or status[0] >= 500
+        tracer.detach(span)
+        span.end(told, error="500" if failed else "")
 
 
 # What orchestrators and scrapers ask for, by the address of a single process.

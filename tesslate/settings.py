@@ -9,9 +9,12 @@ import django_stubs_ext
 from tesslate.lib.env import (
     BadSetting,
     Environment,
+    collector_problem,
     fernet_key_problem,
     listen_problem,
+    ratio_problem,
     redis_problem,
+    sampler_problem,
 )
 from tesslate.schedule import BEAT_SCHEDULE, TASK_ROUTES
 from tesslate.staffroom.navigation import unfold_settings
@@ -417,6 +420,17 @@ globals().update(env.email("EMAIL_URL", default="consolemail://" if DEBUG else "
 # Invitations are sent while somebody waits for the page.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", default="Tesslate <no-reply@localhost>")
+
+# Traces go to an OpenTelemetry collector where an address is given (tesslate.apps starts them); the
+# SDK reads what else the OTEL_EXPORTER_OTLP_* variables say.
+OTEL_EXPORTER_OTLP_ENDPOINT = env.text(
+    "OTEL_EXPORTER_OTLP_ENDPOINT", default="", check=collector_problem
+)
+# Credentials of the collector among them: kept out of the log.
+OTEL_EXPORTER_OTLP_HEADERS = env.text("OTEL_EXPORTER_OTLP_HEADERS", default="")
+OTEL_SERVICE_NAME = env.text("OTEL_SERVICE_NAME", default="tesslate")
+env.text("OTEL_TRACES_SAMPLER", default="", check=sampler_problem)
+env.text("OTEL_TRACES_SAMPLER_ARG", default="", check=ratio_problem)
 
 # Errors go to Sentry where an address is given; off otherwise.
 if _sentry_dsn := env.text("SENTRY_DSN", default=""):

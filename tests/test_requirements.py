@@ -10,7 +10,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FILES = ("requirements.txt", "requirements-sentry.txt", "requirements-dev.txt")
+FILES = (
+    "requirements.txt",
+    "requirements-sentry.txt",
+    "requirements-otel.txt",
+    "requirements-dev.txt",
+)
 
 
 def compiled(name: str) -> dict[str, list[Requirement]]:
@@ -41,12 +46,20 @@ def test_each_tool_is_pinned_for_developers_within_its_bounds(wanted):
     assert pinned(Requirement(wanted), compiled("requirements-dev.txt")), "run: make requirements"
 
 
-def test_image_that_reports_to_sentry_holds_what_the_others_do_and_its_package():
-    servers, reporting = compiled("requirements.txt"), compiled("requirements-sentry.txt")
+@pytest.mark.parametrize("extra", ["sentry", "otel"])
+def test_image_with_an_extra_holds_what_the_others_do_and_its_packages(extra):
+    servers, larger = compiled("requirements.txt"), compiled(f"requirements-{extra}.txt")
+    asked = {Requirement(wanted).name for wanted in PROJECT["optional-dependencies"][extra]}
 
-    assert {name: list(map(str, pins)) for name, pins in reporting.items() if name in servers} == {
+    assert {name: list(map(str, pins)) for name, pins in larger.items() if name in servers} == {
         name: list(map(str, pins)) for name, pins in servers.items()
     }
+    assert asked <= larger.keys() - servers.keys()
+
+
+def test_image_that_reports_to_sentry_holds_nothing_else():
+    servers, reporting = compiled("requirements.txt"), compiled("requirements-sentry.txt")
+
     assert reporting.keys() - servers.keys() == {"sentry-sdk"}
 
 

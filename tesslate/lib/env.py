@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -118,6 +119,25 @@ class Environment:
 
 def _url_problem(value: str) -> str | None:
     return None if _has_host(value, {"http", "https"}) else "is not an http(s) URL"
+
+
+def collector_problem(value: str) -> str | None:
+    if (problem := _url_problem(value)) is None and find_spec("opentelemetry.sdk") is None:
+        return "is set, but this build is without OpenTelemetry (requirements-otel.txt)"
+    return problem
+
+
+def sampler_problem(value: str) -> str | None:
+    """Against OpenTelemetry's specification; the SDK would take another one in silence."""
+    plain = value.removeprefix("parentbased_")
+    return None if plain in {"always_on", "always_off", "traceidratio"} else "is no such sampler"
+
+
+def ratio_problem(value: str) -> str | None:
+    try:
+        return None if 0 <= float(value) <= 1 else "is not between 0 and 1"
+    except ValueError:
+        return "is not a number"
 
 
 def redis_problem(value: str) -> str | None:

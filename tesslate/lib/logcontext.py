@@ -5,7 +5,7 @@ Contextvars follow asyncio tasks and sync_to_async threads, so nobody has to pas
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import MappingProxyType
@@ -16,8 +16,20 @@ _fields: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default=NOTHIN
 ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
+_trace_id: Callable[[], str | None] | None = None
+
+
 def current_fields() -> Mapping[str, str]:
-    return _fields.get()
+    fields = _fields.get()
+    if _trace_id is not None and (trace_id := _trace_id()) is not None:
+        return {**fields, "trace_id": trace_id}
+    return fields
+
+
+def trace_id_from(source: Callable[[], str | None] | None) -> None:
+    """Put what ``source`` answers on every line from now on; None for no more."""
+    global _trace_id
+    _trace_id = source
 
 
 def bind(**fields: str) -> Token[Mapping[str, str]]:

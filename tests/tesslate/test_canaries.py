@@ -10,11 +10,14 @@ from typing import Any
 import httpx
 import pytest
 from celery.signals import before_task_publish
+from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import clear_url_caches, path
 from django.utils import timezone
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from accounts.models import User
 from accounts.tokens import create_token
@@ -22,7 +25,7 @@ from llmkeys import gateway, marking, reconcile
 from llmkeys.models import KeyEvent, VirtualKey
 from plans import handlers, inbox
 from plans.models import CurrentEntitlement, Plan, StripeEvent
-from tesslate import health, urls
+from tesslate import health, telemetry, urls
 from tesslate.health import CHECKS, Reporter
 from tesslate.lib.cause import Cause
 from tesslate.lib.crypto import encrypt
@@ -40,6 +43,7 @@ PLANTED = {
     "STRIPE_WEBHOOK_SECRETS": ["the-canary-of-webhooks"],
     "METRICS_TOKEN": "the-canary-of-metrics",
     "EMAIL_HOST_PASSWORD": "the-canary-of-mail",
+    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20the-canary-of-traces,x=y",
 }
 VIRTUAL_KEY = "sk-canary-of-a-customer-0123456789"
 ADDRESS = "canary@customer.example"
@@ -57,7 +61,7 @@ def secrets(settings) -> list[str]:
     single = [settings.DATABASES["default"]["PASSWORD"], VIRTUAL_KEY]
     for value in PLANTED.values():
         single += value if isinstance(value, list) else [value]
-    return [*single, *settings.ENCRYPTION_KEYS]
+    return [*single, "Basic the-canary-of-traces", *settings.ENCRYPTION_KEYS]
 
 
 @pytest.fixture
@@ -193,6 +197,38 @@ def test_webhook_that_is_not_signed_is_refused_without_secrets(client, log, leak
     assert response.status_code == 400
     search(response.content.decode())
     search(log.getvalue())
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """Every span that would have gone to the collector."""
+    exporter = InMemorySpanExporter()
+    telemetry.start(SimpleSpanProcessor(telemetry.CleanExporter(exporter)), service="tests")
+    yield exporter
+    telemetry.stop()
+
+
+def test_traces_tell_no_secrets(
+    client: Client, key, talkative_gateway, spans, leak, search, monkeypatch
+):
+    def break_down(request: HttpRequest) -> HttpResponse:
+        cache.set(ADDRESS, leak)
+        reconcile.sync_keys([key.pk])
+        raise RuntimeError(leak)
+
+    monkeypatch.setattr(urls, "urlpatterns", [path("breaks", break_down), *urls.urlpatterns])
+    clear_url_caches()
+    client.raise_request_exception = False
+    client.cookies["session"] = leak
+    headers = {"Authorization": f"Bearer {VIRTUAL_KEY}", "User-Agent": leak, "X-Trace": leak}
+    client.get("/breaks", {"token": leak}, headers=headers)
+    client.get(f"/{ADDRESS}/{VIRTUAL_KEY}")
+    clear_url_caches()
+
+    told = [json.loads(span.to_json()) for span in spans.get_finished_spans()]
+    names = {span["name"] for span in told}
+    assert {"GET", "POST /key/generate", "SET"} <= names, sorted(names)
+    search(told)
 
 
 @pytest.mark.parametrize("where", ["/api/breaks", "/breaks"])
