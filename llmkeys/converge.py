@@ -14,7 +14,7 @@ from llmkeys.litellm_errors import LiteLLMError
 from llmkeys.models import AuditFinding, AuditRun, GatewayState, PlanAtGateway, VirtualKey
 from llmkeys.spec import differences, money
 from plans.decision import decide
-from plans.entitlements import facts_for
+from plans.facts import facts_for
 from plans.models import CurrentEntitlement
 from tesslate.lib.crypto import decrypt
 

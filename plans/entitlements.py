@@ -5,32 +5,19 @@ refresh_entitlements(ids, …)   write it down; tell those above when it changed
 refresh_due(…)                 the same for everyone whose answer changes by itself now
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q, Window
-from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from accounts.models import Membership, User
-from plans.access import is_known
 from plans.allowances import allowances
-from plans.decision import (
-    Entitlement,
-    Facts,
-    GrantFacts,
-    Reason,
-    Seat,
-    SubscriptionFacts,
-    ThrottleFacts,
-    decide,
-)
-from plans.models import CurrentEntitlement, Customer, Plan, PlanGrant, Subscription, Throttle
+from plans.decision import Entitlement, Reason, decide
+from plans.facts import default_plan, facts_for
+from plans.models import CurrentEntitlement, Customer
 from plans.signals import entitlements_changed
-from plans.windows import Window as Period
 from plans.windows import month_window
 from tesslate.lib.cause import Cause
 
@@ -178,147 +165,3 @@ def _write_into(row: CurrentEntitlement, columns: dict[str, Any], names: Sequenc
     for name in differing:
         setattr(row, name, columns[name])
     return bool(differing)
-
-
-def default_plan() -> Plan:
-    """The plan that everyone has. Seeded; the database allows only one."""
-    return Plan.objects.get(is_default=True)
-
-
-def facts_for(user_ids: Sequence[int]) -> dict[int, Facts]:
-    """The rows that decide, for many users in a handful of queries."""
-    default = default_plan()
-    seats = _seats(user_ids)
-    organization_ids = {seat[0] for user_seats in seats.values() for seat in user_seats}
-    of_users, of_organizations = _subscriptions(user_ids, organization_ids)
-    user_grants, organization_grants = _grants(user_ids, organization_ids)
-    throttles = _throttles(user_ids)
-    facts: dict[int, Facts] = {}
-    for user in User.objects.filter(pk__in=user_ids).only("pk", "date_joined", "deleted_at"):
-        subscriptions = [subscription_facts(row) for row in of_users[user.pk]]
-        grants = [_grant_facts(row) for row in user_grants[user.pk]]
-        for organization_id, seat in seats[user.pk]:
-            subscriptions += [
-                subscription_facts(row, seat) for row in of_organizations[organization_id]
-            ]
-            grants += [
-                _grant_facts(row, seat.organization) for row in organization_grants[organization_id]
-            ]
-        facts[user.pk] = Facts(
-            default_plan=default,
-            joined_at=user.date_joined,
-            subscriptions=tuple(subscriptions),
-            grants=tuple(grants),
-            throttles=tuple(throttles[user.pk]),
-            account_closed=user.deleted_at is not None,
-        )
-    return facts
-
-
-def subscription_facts(row: Subscription, seat: Seat | None = None) -> SubscriptionFacts:
-    """What a mirrored subscription says, with the last good word where the new one is unknown."""
-    known = is_known(row.status)
-    price = row.price or row.last_good_price
-    period = None
-    if row.current_period_start and row.current_period_end:
-        period = Period(row.current_period_start, row.current_period_end)
-    ends_at = row.cancel_at or (row.current_period_end if row.cancel_at_period_end else None)
-    return SubscriptionFacts(
-        id=row.pk,
-        status=row.status if known else row.last_good_status,
-        unknown_status="" if known else row.status,
-        plan=None if price is None else price.plan,
-        price_is_mapped=row.price is not None,
-        quantity=row.quantity,
-        period=period,
-        trial_end=row.trial_end if row.status == "trialing" else None,
-        ends_at=ends_at,
-        past_due_since=row.past_due_since,
-        awaits_payment=row.awaits_payment,
-        seat=seat,
-    )
-
-
-def _seats(user_ids: Sequence[int]) -> defaultdict[int, list[tuple[int, Seat]]]:
-    """Each user's organizations with the place they take there; closed accounts take none."""
-    places: defaultdict[int, list[tuple[int, Seat]]] = defaultdict(list)
-    theirs = Membership.objects.filter(user_id__in=user_ids).values("organization_id")
-    numbered = (
-        Membership.objects.filter(
-            organization_id__in=theirs, user__deleted_at=None, user__is_active=True
-        )
-        .annotate(
-            position=Window(
-                RowNumber(),
-                partition_by=F("organization_id"),
-                order_by=[F("joined_at").asc(), F("id").asc()],
-            )
-        )
-        .values_list("user_id", "organization_id", "pk", "organization__name", "position")
-        .order_by("organization_id")
-    )
-    # Chosen here: a condition in the query would hold before the counting, and make everybody who
-    # is looked at alone the first.
-    wanted = set(user_ids)
-    for user_id, organization_id, membership_id, name, position in numbered:
-        if user_id in wanted:
-            places[user_id].append((organization_id, Seat(membership_id, name, position)))
-    return places
-
-
-def _subscriptions(
-    user_ids: Sequence[int], organization_ids: set[int]
-) -> tuple[defaultdict[int, list[Subscription]], defaultdict[int, list[Subscription]]]:
-    of_users: defaultdict[int, list[Subscription]] = defaultdict(list)
-    of_organizations: defaultdict[int, list[Subscription]] = defaultdict(list)
-    rows = (
-        Subscription.objects.filter(
-            Q(customer__user_id__in=user_ids) | Q(customer__organization_id__in=organization_ids)
-        )
-        .select_related("customer", "price__plan", "last_good_price__plan")
-        .defer("snapshot")
-        .order_by("pk")
-    )
-    for row in rows:
-        if row.customer.user_id is not None:
-            of_users[row.customer.user_id].append(row)
-        elif row.customer.organization_id is not None:
-            of_organizations[row.customer.organization_id].append(row)
-    return of_users, of_organizations
-
-
-def _grants(
-    user_ids: Sequence[int], organization_ids: set[int]
-) -> tuple[defaultdict[int, list[PlanGrant]], defaultdict[int, list[PlanGrant]]]:
-    of_users: defaultdict[int, list[PlanGrant]] = defaultdict(list)
-    of_organizations: defaultdict[int, list[PlanGrant]] = defaultdict(list)
-    rows = (
-        PlanGrant.objects.filter(revoked_at=None)
-        .filter(Q(user_id__in=user_ids) | Q(organization_id__in=organization_ids))
-        .select_related("plan")
-        .order_by("pk")
-    )
-    for row in rows:
-        if row.user_id is not None:
-            of_users[row.user_id].append(row)
-        elif row.organization_id is not None:
-            of_organizations[row.organization_id].append(row)
-    return of_users, of_organizations
-
-
-def _throttles(user_ids: Sequence[int]) -> defaultdict[int, list[ThrottleFacts]]:
-    of_users: defaultdict[int, list[ThrottleFacts]] = defaultdict(list)
-    for row in Throttle.objects.filter(user_id__in=user_ids, lifted_at=None):
-        of_users[row.user_id].append(ThrottleFacts(row.pk, row.percent, row.ends_at, row.reason))
-    return of_users
-
-
-def _grant_facts(row: PlanGrant, organization: str = "") -> GrantFacts:
-    return GrantFacts(
-        id=row.pk,
-        plan=row.plan,
-        starts_at=row.starts_at,
-        ends_at=row.ends_at,
-        reason=row.reason,
-        organization=organization,
-    )
