@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Q
-
 from plans.event_types import INVOICE_CHANGES, SUBSCRIPTION_CHANGES
 from plans.metrics import EVENT_LAG, EVENTS
 from plans.models import StripeEvent
@@ -17,6 +15,14 @@ from plans.revenue import note_invoices
 from plans.stripe_reading import Json, object_id, subscription_id
 
 OUTCOME = "subscription.coalesced"
+
+_WAITING = """
+    SELECT id, type, received_at, payload, object_id FROM plans_stripeevent
+    WHERE state = 'pending' AND stripe_customer_id = %(customer)s AND type = ANY(%(types)s)
+        AND received_at < %(read_from)s AND id <> %(but)s
+        AND (claimed_until IS NULL OR claimed_until < %(read_from)s)
+    FOR UPDATE SKIP LOCKED
+"""
 
 
 def settle_siblings(event: StripeEvent, found: Json, *, read_from: datetime) -> int:
@@ -26,19 +32,18 @@ def settle_siblings(event: StripeEvent, found: Json, *, read_from: datetime) -> 
     So may one whose change the reading does not show. Runs in the reading's transaction, under
     the customer's lock.
     """
-    waiting = (
-        StripeEvent.objects.select_for_update(skip_locked=True)
-        .filter(
-            Q(claimed_until=None) | Q(claimed_until__lt=read_from),
-            state=StripeEvent.State.PENDING,
-            stripe_customer_id=object_id(found.get("customer")),
-            type__in=SUBSCRIPTION_CHANGES | INVOICE_CHANGES,
-            received_at__lt=read_from,
-        )
-        .exclude(pk=event.pk)
-        .only("pk", "type", "received_at", "payload", "object_id")
+    waiting = StripeEvent.objects.raw(
+        _WAITING,
+        {
+            "customer": object_id(found.get("customer")),
+            "types": sorted(SUBSCRIPTION_CHANGES | INVOICE_CHANGES),
+            "read_from": read_from,
+            "but": event.pk,
+        },
     )
     served = [row for row in waiting if _asks_for(row, found)]
+    if not served:
+        return 0
     StripeEvent.objects.filter(pk__in=[row.pk for row in served]).update(
         state=StripeEvent.State.PROCESSED,
         outcome=OUTCOME,

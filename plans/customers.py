@@ -25,6 +25,9 @@ Alias = StripeCustomerAlias.Kind
 # Distinguishes our advisory locks from any other use of the two-integer form.
 LOCK_SPACE = 0x5354
 
+# Fixed: every reading passes through it.
+_LOCK_KNOWN = "SELECT * FROM plans_customer WHERE stripe_customer_id = %s FOR UPDATE"
+
 
 class Orphan(Exception):
     """Nobody here can be named as the payer. A problem was opened; nothing was changed."""
@@ -114,13 +117,12 @@ def customer_of(subscription: Json, *, cause: Cause) -> Customer:
     Links it if this is the first we see of it. Raises Orphan when nobody can be named.
     """
     stripe_customer_id = object_id(subscription.get("customer"))
-    rows = Customer.objects.select_related("user", "organization").select_for_update(of=("self",))
-    known = rows.filter(stripe_customer_id=stripe_customer_id).first()
+    known = next(iter(Customer.objects.raw(_LOCK_KNOWN, [stripe_customer_id])), None)
     if known is not None:
         return known
     known = find_customer(stripe_customer_id)
     if known is not None:
-        return rows.get(pk=known.pk)
+        return Customer.objects.select_for_update().get(pk=known.pk)
     payer = payer_from_metadata(subscription)
     if payer is None:
         at_stripe = stripe_client.connection().customer(stripe_customer_id)
@@ -250,8 +252,8 @@ def _record(
         action=action,
         cause=cause,
         target=customer,
-        user=customer.user,
-        organization=customer.organization,
+        user=customer.user_id,
+        organization=customer.organization_id,
         before={"customer": before} if before else None,
         after={"stripe_customer_id": stripe_customer_id},
     )

@@ -166,6 +166,12 @@ _CLAIM = """
     RETURNING *
 """
 
+_FINISH = """
+    UPDATE plans_stripeevent
+    SET state = %s, outcome = %s, processed_at = %s, claimed_until = NULL, last_error = ''
+    WHERE id = %s
+"""
+
 
 def claim_next_event(now: datetime) -> StripeEvent | None:
     """The oldest due event, held for LEASE; customers that another worker is at are left out."""
@@ -205,13 +211,8 @@ def _process(event: StripeEvent, now: datetime) -> None:
 def _finish(event: StripeEvent, verdict: Verdict) -> None:
     """Write the outcome in the same transaction as the effects."""
     done_at = timezone.now()
-    StripeEvent.objects.filter(pk=event.pk).update(
-        state=verdict.state,
-        outcome=verdict.outcome,
-        processed_at=done_at,
-        claimed_until=None,
-        last_error="",
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(_FINISH, [verdict.state, verdict.outcome, done_at, event.pk])
     EVENTS.labels(event.type, verdict.state).inc()
     EVENT_LAG.observe(max(0.0, (done_at - event.received_at).total_seconds()))
 

@@ -129,11 +129,7 @@ def apply(found: Json, *, cause: Cause, at: datetime | None = None) -> Reading:
         customer = customer_of(found, cause=cause)
     except Orphan:
         return Reading("orphan", found=found)
-    row = (
-        Subscription.objects.select_for_update()
-        .filter(stripe_subscription_id=object_id(found))
-        .first()
-    )
+    row = _locked(object_id(found))
     if row is not None and _has_ended(row) and found.get("status") not in TERMINAL_STATUSES:
         # Stripe never brings an ended subscription back: an answer from a lagging replica.
         return Reading("unchanged", row, found)
@@ -149,12 +145,21 @@ def apply(found: Json, *, cause: Cause, at: datetime | None = None) -> Reading:
     row.customer = customer
     row.read_at = at
     row.snapshot = stripe_reading.without_personal_data(found)
-    row.save()
+    row.save(update_fields=None if changed else ("customer", "read_at", "snapshot", "updated_at"))
     if changed:
         _record_change(row, before, created, cause)
         _tell_payer(row, before)
         refresh_entitlements(users_of(customer), at=at, cause=cause)
     return Reading(_outcome(row, created, changed), row, found)
+
+
+def _locked(subscription_id: str) -> Subscription | None:
+    """Our copy, locked. Fixed statements here and below: each reading passes through them."""
+    rows = Subscription.objects.raw(
+        "SELECT * FROM plans_subscription WHERE stripe_subscription_id = %s FOR UPDATE",
+        [subscription_id],
+    )
+    return next(iter(rows), None)
 
 
 def _has_ended(row: Subscription) -> bool:
@@ -243,30 +248,29 @@ def plan_item(found: Json) -> tuple[Json | None, Price | None]:
     """
     items = stripe_reading.items(found)
     mapped = [(item, price) for item in items if (price := price_for(item)) is not None]
-    if mapped:
+    if len(mapped) > 1:
         return max(mapped, key=lambda pair: pair[1].plan.rank)
-    return (items[0] if items else None), None
+    return mapped[0] if mapped else ((items[0] if items else None), None)
 
 
 def price_for(item: Json) -> Price | None:
     """Our price for a subscription item: by its id, else by its lookup key."""
     at_stripe = stripe_reading.item_price(item)
-    prices = Price.objects.select_related("plan")
-    price = prices.filter(stripe_price_id=object_id(at_stripe) or None).first()
+    by_id = Price.objects.raw(
+        "SELECT * FROM plans_price WHERE stripe_price_id = %s", [object_id(at_stripe)]
+    )
+    price = next(iter(by_id), None)
     lookup_key = at_stripe.get("lookup_key")
     if price is None and isinstance(lookup_key, str) and lookup_key:
-        price = prices.filter(lookup_key=lookup_key).order_by("archived_at", "-pk").first()
+        by_key = Price.objects.filter(lookup_key=lookup_key)
+        price = by_key.order_by("archived_at", "-pk").first()
     return price
 
 
 def _vanished(subscription_id: str, cause: Cause, at: datetime | None) -> Reading:
     """Stripe does not know it (any more): it has ended, whatever it was."""
     at = at or timezone.now()
-    row = (
-        Subscription.objects.select_for_update()
-        .filter(stripe_subscription_id=subscription_id)
-        .first()
-    )
+    row = _locked(subscription_id)
     if row is None:
         return Reading("vanished")
     if row.status not in TERMINAL_STATUSES:
@@ -286,8 +290,8 @@ def _record_change(row: Subscription, before: dict[str, Any], created: bool, cau
         action="subscription.created" if created else "subscription.changed",
         cause=cause,
         target=row,
-        user=row.customer.user,
-        organization=row.customer.organization,
+        user=row.customer.user_id,
+        organization=row.customer.organization_id,
         before=None if created else _audited(before),
         after=_audited({name: getattr(row, name) for name in AUDITED}),
     )

@@ -329,6 +329,17 @@ def test_B14_an_unknown_price_from_the_start_gives_nothing(
     assert plan_of(user) == "free"
 
 
+def test_B14_an_item_that_names_no_price_gives_nothing_though_a_price_is_unpublished(
+    happen: Happen, wire: Wire, user: User, customer: Customer, plans: Catalogue
+) -> None:
+    PriceFactory.create(plan=plans.pro, interval="year", stripe_price_id=None)
+    sub = stripe_subscription(items=[stripe_item({**stripe_price(), "id": ""})])
+    wire.put(sub)
+    event = happen("customer.subscription.created", sub)
+    assert plan_of(user) == "free"
+    assert event.outcome == "quarantined:price"
+
+
 def test_B14_mapping_the_price_gives_everyone_who_pays_it_the_plan(
     happen: Happen, wire: Wire, user: User, customer: Customer, plans: Catalogue
 ) -> None:
