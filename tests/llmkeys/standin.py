@@ -73,10 +73,13 @@ class StandIn(httpx.BaseTransport):
 
     def edit(self, of: Any, **fields: Any) -> None:
         """Staff change the key in LiteLLM's own pages."""
-        key = self.key(of)
+        key, store = self.key(of), self.gateway.store
+        user_id, team_id = fields.pop("user_id", key.user_id), fields.pop("team_id", key.team_id)
+        store.move_key(key, user_id=user_id, team_id=team_id)
+        store.rename_key(key, fields.pop("key_alias", key.key_alias))
         for name, value in fields.items():
             setattr(key, name, value)
-        self.gateway.store.save_key(key)
+        store.save_key(key)
 
     def lose(self, of: Any) -> None:
         """The key is gone, as after a restore of an older backup."""

@@ -97,6 +97,18 @@ def test_S29_a_team_deleted_at_the_gateway_comes_back_with_its_keys(
     assert clean()
 
 
+def test_S29_a_key_taken_off_its_team_outlives_the_team_and_comes_back_to_it(
+    standin: StandIn, key: VirtualKey
+) -> None:
+    team_id = standin.key(key).team_id
+    standin.edit(key, team_id=None)
+    gateway.client()._call("POST", "/team/delete", {"team_ids": [team_id]})
+    assert key.key_hash in standin.keys
+    run()
+    assert standin.key(key).team_id == team_id
+    assert clean()
+
+
 def test_a_budget_row_deleted_at_the_gateway_comes_back(standin: StandIn, key: VirtualKey) -> None:
     """Deleting it takes all rates off its keys."""
     budget_id = standin.key(key).budget_id
