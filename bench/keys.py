@@ -83,6 +83,7 @@ def system() -> Iterator[None]:
 
 def prepare() -> None:
     """Two plans, and KEYS users on the first who have no key at the gateway yet."""
+    from django.conf import settings
     from django.core.management import call_command
     from django.utils import timezone
 
@@ -92,6 +93,8 @@ def prepare() -> None:
     from tesslate.lib.cause import Cause
 
     call_command("migrate", verbosity=0)
+    # As on a server: with DEBUG Django writes down every statement, parameters and all.
+    settings.DEBUG = False
     models = [GatewayModel.objects.create(name=name, title=name) for name in "abc"]
     for rank, code in enumerate(["small", "large"], start=1001):
         plan = Plan.objects.create(

@@ -7,7 +7,7 @@ after having been asked for by name. Keys that are not ours are counted and neve
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,7 +19,9 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from llmkeys import desired, gateway, marking, shared_objects
-from llmkeys.litellm_client import Json, KeyPage, LiteLLMClient
+from llmkeys.bulk import update_each
+from llmkeys.key_pages import pages
+from llmkeys.litellm_client import MAX_PAGE, Json, LiteLLMClient
 from llmkeys.litellm_errors import LiteLLMError
 from llmkeys.models import AuditFinding, AuditRun, PlanAtGateway, VirtualKey
 from llmkeys.spec import State, differences, last_used, observe_key, spend_of
@@ -149,50 +151,23 @@ def _audit_plans(walk: Walk) -> None:
 # Keys
 
 
-def pages(client: LiteLLMClient, first: int) -> Iterator[tuple[KeyPage, datetime]]:
-    """The gateway's keys from a page on, the next page being fetched while one is looked at."""
-    with ThreadPoolExecutor(1) as ahead:
-        number = first
-        asked_at = timezone.now()
-        coming = ahead.submit(client.list_keys, number)
-        while True:
-            page, fetched_at = coming.result(), asked_at
-            last = number >= page.total_pages
-            if not last:
-                number += 1
-                asked_at = timezone.now()
-                coming = ahead.submit(client.list_keys, number)
-            yield page, fetched_at
-            if last:
-                return
-
-
 def _audit_pages(walk: Walk, progress: Progress | None) -> None:
-    seen = 0
-    switches = desired.switches_in_force()
-    for page, asked_at in pages(walk.client, walk.run.next_page):
-        _audit_page(walk, page.rows, asked_at, switches)
-        walk.run.next_page = page.page + 1
-        seen += len(page.rows)
+    for part, asked_at in pages(walk.client, walk.run.next_page):
+        _audit_rows(walk, [row for page in part for row in page.rows], asked_at)
+        end = part[-1]
+        walk.run.next_page = end.page + 1
+        walk.save()
         if progress is not None:
-            progress((page.page - 1) * 100 + len(page.rows), page.total_count)
-        if page.page % 20 == 0:
-            walk.save()
-            switches = desired.switches_in_force()
+            progress((end.page - 1) * MAX_PAGE + len(end.rows), end.total_count)
 
 
-def _audit_page(
-    walk: Walk, rows: Sequence[Json], asked_at: datetime, switches: desired.Switches
-) -> None:
-    by_hash = {
-        key.key_hash: key
-        for key in VirtualKey.objects.filter(
-            key_hash__in=[row["token"] for row in rows if "token" in row]
-        ).select_related("user__current_entitlement__plan__at_gateway", "user__spend_limit")
-    }
+def _audit_rows(walk: Walk, rows: Sequence[Json], asked_at: datetime) -> None:
+    """Compare rows of which none was asked for before that moment."""
+    by_hash = desired.keys_to_compare([row["token"] for row in rows if "token" in row])
+    switches = desired.switches_in_force(user_ids={key.user_id for key in by_hash.values()})
     drifted: list[int] = []
-    seen: list[int] = []
-    used: list[VirtualKey] = []
+    unused: list[int] = []
+    used: dict[int, dict[str, Any]] = {}
     for row in rows:
         key = by_hash.get(row.get("token", ""))
         if key is None:
@@ -201,15 +176,20 @@ def _audit_page(
         found = observe_key(row)
         kind, wanted = classify(key, found, asked_at, switches)
         walk.counts[kind.value] += 1
-        seen.append(key.pk)
-        if _notice_use(key, row):
-            used.append(key)
+        if use := _news_of_use(key, row):
+            used[key.pk] = use
+        else:
+            unused.append(key.pk)
         if kind in (Kind.DRIFTED, Kind.UNWANTED):
             fields = _fields(wanted, found) if wanted else {}
             walk.add(kind, key=key, alias=key.alias, fields=fields, repaired=walk.repair)
             drifted.append(key.pk)
-    VirtualKey.objects.filter(pk__in=seen).update(audited_at=timezone.now())
-    VirtualKey.objects.bulk_update(used, ["spend", "last_used_at", "spend_seen_at"])
+    now = timezone.now()
+    VirtualKey.objects.filter(pk__in=unused).update(audited_at=now)
+    update_each(
+        VirtualKey,
+        {pk: {**use, "spend_seen_at": now, "audited_at": now} for pk, use in used.items()},
+    )
     if walk.repair and drifted:
         _repair(VirtualKey.objects.filter(pk__in=drifted))
 
@@ -262,13 +242,11 @@ def is_marked_as_ours(alias: str, metadata: State) -> bool:
     return bool(metadata.get("managed_by") == prefix and alias.startswith(f"{prefix}-"))
 
 
-def _notice_use(key: VirtualKey, row: Json) -> bool:
-    """Take over what the row tells of the key's use; whether that is news."""
-    spend, used = spend_of(row), last_used(row) or key.last_used_at
-    if spend == key.spend and used == key.last_used_at:
-        return False
-    key.spend, key.last_used_at, key.spend_seen_at = spend, used, timezone.now()
-    return True
+def _news_of_use(key: VirtualKey, row: Json) -> dict[str, Any]:
+    """What the row tells of the key's use that we did not know; empty for nothing."""
+    use = {"spend": spend_of(row), "last_used_at": last_used(row) or key.last_used_at}
+    known = {"spend": key.spend, "last_used_at": key.last_used_at}
+    return {} if use == known else use
 
 
 def _fields(wanted: State, found: State) -> dict[str, Any]:

@@ -10,9 +10,12 @@ from psycopg import sql
 
 
 def update_each(
-    model: type[models.Model], changes: Mapping[int, Mapping[str, Any]], *, lease_token: str
+    model: type[models.Model],
+    changes: Mapping[int, Mapping[str, Any]],
+    *,
+    lease_token: str | None = None,
 ) -> None:
-    """Write each row's changes where the lease is still ours.
+    """Write each row's changes; with a lease, where it is still ours.
 
     Django's bulk_update writes a CASE for every column and row; a worker that records dozens of
     keys a second would spend most of its time there. Expressions go the ordinary way.
@@ -20,8 +23,8 @@ def update_each(
     together: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for pk, values in changes.items():
         if any(isinstance(value, Combinable) for value in values.values()):
-            rows = model._default_manager.filter(pk=pk, lease_token=lease_token)
-            rows.update(**values)
+            row = model._default_manager.filter(pk=pk)
+            (row if lease_token is None else row.filter(lease_token=lease_token)).update(**values)
         else:
             together[tuple(sorted(values))].append(pk)
     for names, pks in together.items():
@@ -32,7 +35,7 @@ def _update(
     model: type[models.Model],
     names: tuple[str, ...],
     changes: Mapping[int, Mapping[str, Any]],
-    lease_token: str,
+    lease_token: str | None,
 ) -> None:
     by_name = {field.name: field for field in model._meta.concrete_fields}
     fields = [by_name[name] for name in names]
@@ -45,13 +48,14 @@ def _update(
         types.append(str(field.db_type(connection)))
     statement = sql.SQL(
         "UPDATE {table} AS t SET {sets} FROM unnest({arrays}) AS v(pk, {columns}) "
-        "WHERE t.{key} = v.pk AND t.lease_token = %s"
+        "WHERE t.{key} = v.pk AND {leased}"
     ).format(
         table=sql.Identifier(model._meta.db_table),
         sets=sql.SQL(", ").join(sql.SQL("{0} = v.{0}").format(column) for column in columns),
         arrays=sql.SQL(", ").join(sql.SQL(f"%s::{kind}[]") for kind in types),
         columns=sql.SQL(", ").join(columns),
         key=key,
+        leased=sql.SQL("true" if lease_token is None else "t.lease_token = %s"),
     )
     with connection.cursor() as cursor:
-        cursor.execute(statement, [*arrays, lease_token])
+        cursor.execute(statement, arrays if lease_token is None else [*arrays, lease_token])

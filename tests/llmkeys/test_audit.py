@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
 from llmkeys import audit, gateway, shared_objects
-from llmkeys.models import AuditFinding, AuditRun, PlanAtGateway, VirtualKey
+from llmkeys.models import AuditFinding, AuditRun, PlanAtGateway, SpendLimit, VirtualKey
 from plans.models import Plan
 from tesslate.lib.crypto import decrypt
 from tests.factories import UserFactory
@@ -231,6 +233,22 @@ def test_S36_an_interrupted_audit_concludes_nothing_and_goes_on_later(
     assert second.counts == {"in step": 7}
     pages = [body["page"] for path, body in standin.calls if path == "/key/list"]
     assert pages == ["3", "4"]
+
+
+def test_more_keys_cost_no_more_queries(standin: StandIn, key: VirtualKey, free: Plan) -> None:
+    def spend_and_audit() -> int:
+        for number, live in enumerate(VirtualKey.live.all()):
+            standin.spend(live, 0.01 * number + VirtualKey.live.count())
+        with CaptureQueriesContext(connection) as queries:
+            audit.run_audit(repair=False)
+        return len(queries)
+
+    few = spend_and_audit()
+    for person in UserFactory.create_batch(7):
+        entitle(person, free, limit_percent=50, overage_cents=10)
+        SpendLimit.objects.create(user=person, limit=1)
+    sync()
+    assert spend_and_audit() == few
 
 
 def test_S37_during_an_outage_nothing_is_missing(standin: StandIn, key: VirtualKey) -> None:
