@@ -306,7 +306,7 @@ def events() -> Iterator[Result]:
     VirtualKey.objects.filter(pk__in=[key.pk for key in keys]).update(enforced_at=None)
     begun: dict[int, float] = {}
     try:
-        _wait_for_worker()
+        wait_for_workers(1)
         for key in keys:
             services.block_key(key=key, reason="bench", cause=Cause.system("bench"))
             begun[key.pk] = time.time()
@@ -327,11 +327,11 @@ def events() -> Iterator[Result]:
     yield Result("event_to_enforced_p99", round(percentile(lags, 0.99), 3), "s")
 
 
-def _wait_for_worker(seconds: float = 60) -> None:
+def wait_for_workers(count: int, seconds: float = 60) -> None:
     from tesslate.celery import app
 
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if app.control.ping(timeout=1):
+        if len(app.control.ping(timeout=1) or ()) >= count:
             return
-    raise RuntimeError("the worker did not start")
+    raise RuntimeError("the workers did not start")

@@ -76,7 +76,7 @@ def system() -> Iterator[int]:
                 yield web
 
 
-def event(about: dict[str, Any]) -> dict[str, Any]:
+def event(about: dict[str, Any], kind: str = "customer.subscription.updated") -> dict[str, Any]:
     from django.conf import settings
 
     return {
@@ -85,7 +85,7 @@ def event(about: dict[str, Any]) -> dict[str, Any]:
         "api_version": settings.STRIPE_API_VERSION,
         "created": int(time.time()),
         "livemode": False,
-        "type": "customer.subscription.updated",
+        "type": kind,
         "data": {"object": about},
     }
 
@@ -101,10 +101,11 @@ def sample() -> dict[str, Any]:
     }
 
 
-def delivery() -> tuple[bytes, dict[str, str]]:
+def delivery(found: dict[str, Any] | None = None) -> tuple[bytes, dict[str, str]]:
+    """An event as Stripe would post it: its body and headers."""
     import stripe
 
-    body = json.dumps(event(sample()))
+    body = json.dumps(found or event(sample()))
     header = stripe.WebhookSignature.generate_signature_header(body, SIGNED_WITH)
     return body.encode(), {"Stripe-Signature": header, "Content-Type": "application/json"}
 
@@ -189,7 +190,7 @@ def processing() -> Result:
     from plans.models import StripeEvent
 
     StripeEvent.objects.all().delete()
-    subscriptions = purchases()
+    subscriptions = purchases(SUBSCRIPTIONS)
     # As on a server: with DEBUG Django writes down every statement, parameters and all.
     settings.DEBUG = False
     for found in subscriptions:
@@ -208,46 +209,53 @@ def processing() -> Result:
     return compared("webhook_process", rate, "events/s/worker", looks)
 
 
-def purchases() -> list[dict[str, Any]]:
+def purchases(count: int, code: str = "plus") -> list[dict[str, Any]]:
     """As many customers of ours with a subscription at the stand-in, unknown to us so far."""
-    import stripe
-    from django.conf import settings
-
     from accounts.models import User
-    from plans.models import Customer, Plan, Price
+    from plans.models import Customer
     from plans.seeding import seed_plans
     from plans.selectors import current_entitlement
 
     seed_plans()
-    client = stripe.StripeClient(STRIPE_KEY, base_addresses={"api": settings.STRIPE_API_URL})
-
-    def post(path: str, **params: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = client.raw_request("post", path, **params).data
-        return answer
-
-    made = post(
-        "/v1/prices",
-        unit_amount=1900,
-        currency="usd",
-        recurring={"interval": "month"},
-        product_data={"name": "Plus"},
-    )
-    Price.objects.filter(plan=Plan.objects.get(code="plus"), interval="month").update(
-        stripe_price_id=made["id"]
-    )
+    price = put_on_sale(code)
     found = []
-    for number in range(SUBSCRIPTIONS):
+    for number in range(count):
         user = User.objects.create_user(f"buyer{number}@example.com")
-        customer = post("/v1/customers", email=user.email, metadata={"user_id": str(user.pk)})["id"]
-        method = post("/v1/payment_methods/pm_card_visa/attach", customer=customer)["id"]
-        Customer.objects.create(user=user, stripe_customer_id=customer)
+        customer = at_stripe("/v1/customers", email=user.email, metadata={"user_id": str(user.pk)})
+        name = customer["id"]
+        method = at_stripe("/v1/payment_methods/pm_card_visa/attach", customer=name)["id"]
+        Customer.objects.create(user=user, stripe_customer_id=name)
         current_entitlement(user)  # as signing up leaves it
         found.append(
-            post(
+            at_stripe(
                 "/v1/subscriptions",
-                customer=customer,
-                items=[{"price": made["id"]}],
+                customer=name,
+                items=[{"price": price}],
                 default_payment_method=method,
             )
         )
     return found
+
+
+def put_on_sale(code: str) -> str:
+    """Give the plan's monthly price an object at the stand-in; its id."""
+    from plans.models import Price
+
+    made: str = at_stripe(
+        "/v1/prices",
+        unit_amount=1900,
+        currency="usd",
+        recurring={"interval": "month"},
+        product_data={"name": code},
+    )["id"]
+    Price.objects.filter(plan__code=code, interval="month").update(stripe_price_id=made)
+    return made
+
+
+def at_stripe(path: str, method: str = "post", **params: Any) -> dict[str, Any]:
+    import stripe
+    from django.conf import settings
+
+    client = stripe.StripeClient(STRIPE_KEY, base_addresses={"api": settings.STRIPE_API_URL})
+    answer: dict[str, Any] = client.raw_request(method, path, **params).data
+    return answer
