@@ -48,7 +48,7 @@ contract: $(ENVIRONMENT) $(NODE_CLIENTS) ## stand-ins held against their contrac
 gateway: $(ENVIRONMENT) ## a real LiteLLM on this machine, for `make run GATEWAY=…` or `make contract`
 	@exec $(BIN)/python -m sandbox.real_litellm
 
-soak: $(ENVIRONMENT) ## long random histories (ONLY=name, HISTORIES=number, MINUTES=number)
+soak: $(ENVIRONMENT) ## long random histories (ONLY=name, HISTORIES=number, MINUTES=number, SEED=as printed)
 	@$(BIN)/python -m tests.soak $(ONLY)
 
 bench: $(ENVIRONMENT) ## measurements, one JSON object a line (ONLY=name)
