@@ -37,6 +37,10 @@ DECIDING = (
 DESCRIBING = ("changes_at", "reasons")
 BATCH = 500
 
+_LOCK = """
+    SELECT * FROM plans_currententitlement WHERE user_id = ANY(%s) ORDER BY user_id FOR UPDATE
+"""
+
 
 def entitlement_for(user: User, at: datetime) -> Entitlement:
     """What ``user`` is entitled to at ``at``, as our rows tell it. Writes nothing."""
@@ -119,8 +123,7 @@ def _refresh_batch(ids: Sequence[int], at: datetime) -> list[int]:
 
 
 def _locked_rows(ids: Sequence[int]) -> list[CurrentEntitlement]:
-    rows = CurrentEntitlement.objects.select_for_update().filter(user_id__in=ids)
-    return list(rows.order_by("user_id"))
+    return list(CurrentEntitlement.objects.raw(_LOCK, [list(ids)]))
 
 
 def _make_missing_rows(missing: set[int], at: datetime) -> None:
