@@ -1,9 +1,12 @@
 """What users who may go beyond their plan have used, told to plans.overage as it grows."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Sum
+from django.db import transaction
+from django.db.models import DecimalField, Exists, F, OuterRef, Subquery, Sum, Value
+from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from accounts.models import Membership
@@ -13,20 +16,91 @@ from plans.overage import open_window, record_use
 
 # Calls may appear in the gateway's log this long after a period ended.
 LATE = timedelta(days=3)
+NOTHING = Value(Decimal(0), output_field=DecimalField(max_digits=18, decimal_places=10))
+# What ``used_in`` says, before it is kept from going below nothing, of many windows.
+USE = (
+    UsageEntry.objects.filter(
+        user_id=OuterRef("user_id"),
+        plan_code=OuterRef("plan_code"),
+        started_at__gte=OuterRef("period_start"),
+        started_at__lt=OuterRef("period_end"),
+    )
+    .order_by()
+    .values("user_id")
+    .annotate(sum=Sum("cost") - Sum("credited"))
+    .values("sum")
+)
 
 
 def measure(*, at: datetime | None = None) -> int:
-    """Bring every window that runs, or ended lately, up to date; how many were looked at."""
+    """Bring the windows up to date whose use may have changed; how many were looked at."""
     now = at or timezone.now()
-    allowed = CurrentEntitlement.objects.filter(overage_cents__gt=0).select_related("plan")
-    for entitlement in allowed.iterator():
-        customer = _payer(entitlement)
-        if customer is not None:
-            open_window(entitlement, customer)
-    windows = list(OverageWindow.objects.filter(period_end__gt=now - LATE))
-    for window in windows:
-        record_use(window.pk, used_in(window), at=now)
-    return len(windows)
+    looked_at = 0
+    while _measure_next(now):
+        looked_at += 1
+    # What is told of them now comes too late to be billed.
+    over = OverageWindow.objects.filter(due_at__isnull=False, period_end__lte=now - LATE)
+    over.update(due_at=None)
+    return looked_at
+
+
+def measure_all(*, at: datetime | None = None) -> int:
+    """Look at every allowance, and at every window that runs or ended lately: the net under
+    ``measure``. How many windows were not up to date."""
+    now = at or timezone.now()
+    opened = OverageWindow.objects.filter(
+        user_id=OuterRef("user_id"),
+        period_start=OuterRef("period_start"),
+        allowance_cents=OuterRef("overage_cents"),
+    )
+    allowed = CurrentEntitlement.objects.filter(~Exists(opened), overage_cents__gt=0)
+    for entitlement in allowed.select_related("plan").iterator():
+        _open(entitlement)
+    recent = OverageWindow.objects.filter(period_end__gt=now - LATE, due_at=None)
+    behind = recent.annotate(found=Greatest(Coalesce(Subquery(USE), NOTHING), NOTHING)).exclude(
+        used=F("found")
+    )
+    OverageWindow.objects.filter(pk__in=list(behind.values_list("pk", flat=True))).update(
+        due_at=now
+    )
+    return measure(at=now)
+
+
+def note_use(user_ids: Collection[int], first: datetime, last: datetime) -> None:
+    """Usage of theirs was written, in this transaction, that began between these two moments."""
+    OverageWindow.objects.filter(
+        user_id__in=user_ids, period_start__lte=last, period_end__gt=first
+    ).update(due_at=timezone.now())
+
+
+def follow_entitlements(user_ids: Collection[int]) -> None:
+    """Their allowances or periods changed, in this transaction."""
+    allowed = CurrentEntitlement.objects.filter(user_id__in=user_ids, overage_cents__gt=0)
+    for entitlement in allowed.select_related("plan"):
+        _open(entitlement)
+
+
+def _open(entitlement: CurrentEntitlement) -> None:
+    customer = _payer(entitlement)
+    if customer is not None:
+        open_window(entitlement, customer)
+
+
+@transaction.atomic
+def _measure_next(now: datetime) -> bool:
+    """Locked before usage is read, and whoever writes usage marks the window in the same
+    transaction: what the reading missed makes it due again."""
+    window = (
+        OverageWindow.objects.select_for_update(skip_locked=True)
+        .filter(due_at__isnull=False, period_end__gt=now - LATE)
+        .order_by("due_at")
+        .first()
+    )
+    if window is None:
+        return False
+    record_use(window.pk, used_in(window), at=now)
+    OverageWindow.objects.filter(pk=window.pk).update(due_at=None)
+    return True
 
 
 def used_in(window: OverageWindow) -> Decimal:

@@ -8,7 +8,7 @@ from django.dispatch import receiver
 
 from accounts.models import User
 from accounts.signals import accounts_changed
-from llmkeys import marking, provisioning, rollouts, services
+from llmkeys import marking, overage, provisioning, rollouts, services, spend_budgets
 from llmkeys.models import VirtualKey
 from plans.models import CurrentEntitlement, Plan
 from plans.signals import entitlements_changed, plan_changed
@@ -20,6 +20,8 @@ def follow_entitlements(user_ids: Collection[int], cause: Cause, **kwargs: Any) 
     """Users may have something else now: a first key, or the keys that they have, must follow."""
     marking.mark_users(user_ids, cause=cause)
     provisioning.ensure_first_keys(user_ids, cause=cause)
+    spend_budgets.follow_entitlements(user_ids)
+    overage.follow_entitlements(user_ids)
 
 
 @receiver(accounts_changed)

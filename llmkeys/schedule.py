@@ -25,6 +25,12 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": timedelta(seconds=30),
         "options": {"expires": 30},
     },
+    # Budgets and overage as a whole; what changed is looked at with each import of usage.
+    "llmkeys-spending": {
+        "task": "llmkeys.tasks.check_spending",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 3600},
+    },
     "llmkeys-audit": {
         "task": "llmkeys.tasks.audit_keys",
         "schedule": timedelta(hours=1),
@@ -42,4 +48,5 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     "llmkeys.tasks.audit_keys": {"queue": "bulk"},
     "llmkeys.tasks.send_budget_notices": {"queue": "bulk"},
     "llmkeys.tasks.check_convergence": {"queue": "bulk"},
+    "llmkeys.tasks.check_spending": {"queue": "bulk"},
 }

@@ -7,17 +7,21 @@ stopped until the next window, which may let a minute or two of use through.
 """
 
 import secrets
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 
 from django.db import transaction
+from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import TruncHour
 from django.utils import timezone
 
 from accounts.audit import record_act
 from accounts.models import Membership, Organization, User
 from llmkeys import marking, usage_sums
-from llmkeys.models import BudgetNotice, SpendBudget, SpendLimit, VirtualKey
+from llmkeys.models import BudgetNotice, SpendBudget, SpendLimit, UsageHour, VirtualKey
 from plans.models import CurrentEntitlement, Subscription
 from plans.selectors import current_entitlement
 from plans.windows import Window, add_months, window_within
@@ -25,6 +29,10 @@ from tesslate.lib.cause import Cause
 from tesslate.lib.crypto import encrypt
 
 SHARES = (50, 80, 100)
+BATCH = 500
+# A window that is over is replaced by its entitlement's refresh, which makes the budget due; until
+# then it is looked at now and again.
+SOON = timedelta(minutes=1)
 Channel = BudgetNotice.Channel
 
 
@@ -98,7 +106,7 @@ def set_budget(
         before=before,
         after=_facts(row),
     )
-    evaluate()
+    _look_at([row], timezone.now(), seats=True)
     return row, secret
 
 
@@ -111,66 +119,161 @@ def remove_budget(*, budget: SpendBudget, cause: Cause) -> None:
         organization=budget.organization,
         before=_facts(budget),
     )
+    concerned = {budget.user_id} if budget.user_id is not None else _members(budget)
     budget.delete()
-    evaluate()
+    settle_limits(concerned)
 
 
 def _facts(row: SpendBudget) -> dict[str, object]:
     return {"amount": str(row.amount), "hard": row.is_hard}
 
 
-@transaction.atomic
-def evaluate(*, at: datetime | None = None) -> None:
-    """Resolve to tell what has to be told, and bring limits into step. Safe to repeat."""
+# Looking at them
+
+
+def evaluate(*, at: datetime | None = None) -> int:
+    """Look at the budgets that are due: resolve to tell what has to be told, and bring limits into
+    step. How many were looked at. Safe to repeat, and to do twice at once."""
     now = at or timezone.now()
-    limits: dict[int, Decimal] = {}
-    for budget in SpendBudget.objects.select_related("user", "organization").order_by("pk"):
-        found = standing(budget, at=now)
-        _note(budget, found, now)
-        if budget.is_hard:
-            for user_id, limit in _limits(budget, found).items():
-                limits[user_id] = min(limit, limits.get(user_id, limit))
-    _apply(limits)
+    looked_at = 0
+    while ids := _take(SpendBudget.objects.filter(due_at__lte=now).order_by("due_at"), now):
+        looked_at += len(ids)
+    return looked_at
 
 
-def _note(budget: SpendBudget, found: Standing, now: datetime) -> None:
+def evaluate_all(*, at: datetime | None = None) -> int:
+    """Look at every budget and every limit, due or not: the net under ``evaluate``."""
+    now = at or timezone.now()
+    looked_at = last = 0
+    while ids := _take(SpendBudget.objects.filter(pk__gt=last).order_by("pk"), now, seats=True):
+        looked_at, last = looked_at + len(ids), max(ids)
+    held = SpendLimit.objects.order_by("pk").values_list("pk", flat=True)
+    for some in _batches(held.iterator(chunk_size=BATCH)):
+        settle_limits(some)
+    return looked_at
+
+
+def note_use(user_ids: Collection[int], organization_ids: Collection[int]) -> None:
+    """Usage of theirs was written, in this transaction."""
+    concerned = Q(user_id__in=user_ids) | Q(organization_id__in=organization_ids)
+    SpendBudget.objects.filter(concerned).update(due_at=timezone.now())
+
+
+def follow_entitlements(user_ids: Collection[int]) -> None:
+    """Their windows or seats changed, in this transaction."""
+    theirs = Membership.objects.filter(user_id__in=user_ids).values("organization_id")
+    concerned = Q(user_id__in=user_ids) | Q(organization_id__in=theirs)
+    SpendBudget.objects.filter(concerned).update(due_at=timezone.now())
+    settle_limits(user_ids)
+
+
+@transaction.atomic
+def _take(budgets: QuerySet[SpendBudget], now: datetime, *, seats: bool = False) -> list[int]:
+    """Look at the first BATCH of these. Those that somebody else has in hand are left to them.
+
+    The rows are locked before usage is read, and whoever writes usage marks them in the same
+    transaction: what the reading missed makes them due again.
+    """
+    rows = list(
+        budgets.select_for_update(skip_locked=True, of=("self",)).select_related(
+            "user__current_entitlement", "organization"
+        )[:BATCH]
+    )
+    if rows:
+        _look_at(rows, now, seats=seats)
+    return [row.pk for row in rows]
+
+
+def _look_at(rows: Sequence[SpendBudget], now: datetime, *, seats: bool) -> None:
+    """``seats``: settle an organization's members also where its budget stands as it stood; whoever
+    gets or loses a seat is settled when their entitlement changes."""
+    standings = _standings(rows, now)
+    notices: list[BudgetNotice] = []
+    users: set[int] = set()
+    written: list[SpendBudget] = []
+    for row in rows:
+        found = standings[row.pk]
+        notices += _notices(row, found, now)
+        before = row.used_up_until, row.due_at
+        row.used_up_until = found.window.end if found.percent >= 100 else None
+        row.due_at = max(found.window.end, now + SOON)
+        if before != (row.used_up_until, row.due_at):
+            written.append(row)
+        if row.user_id is not None:
+            users.add(row.user_id)
+        elif seats or before[0] != row.used_up_until:
+            users |= _members(row)
+    BudgetNotice.objects.bulk_create(notices, ignore_conflicts=True)
+    SpendBudget.objects.bulk_update(written, ["used_up_until", "due_at"])
+    settle_limits(users)
+
+
+def _standings(rows: Sequence[SpendBudget], now: datetime) -> dict[int, Standing]:
+    """Of many budgets: users' in one query, organizations' (whose windows have to be worked out)
+    one by one."""
+    hours = UsageHour.objects.filter(
+        user_id=OuterRef("user_id"),
+        hour__gte=OuterRef("first_hour"),
+        hour__lt=OuterRef("user__current_entitlement__period_end"),
+    ).order_by()
+    spent = hours.values("user_id").annotate(sum=Sum("cost") - Sum("credited")).values("sum")
+    known = SpendBudget.objects.filter(
+        pk__in=[row.pk for row in rows if row.user_id], user__current_entitlement__isnull=False
+    )
+    known = known.annotate(
+        first_hour=TruncHour("user__current_entitlement__period_start", tzinfo=UTC)
+    )
+    entries = known.annotate(spent=Subquery(spent)).values_list(
+        "pk",
+        "user__current_entitlement__period_start",
+        "user__current_entitlement__period_end",
+        "spent",
+    )
+    amounts = {row.pk: row.amount for row in rows}
+    found = {
+        pk: Standing(Window(start, end), max(Decimal(0), spent or Decimal(0)), amounts[pk])
+        for pk, start, end, spent in entries
+    }
+    return {row.pk: found.get(row.pk) or standing(row, at=now) for row in rows}
+
+
+def _notices(budget: SpendBudget, found: Standing, now: datetime) -> list[BudgetNotice]:
     channels = [Channel.EMAIL, *([Channel.WEBHOOK] if budget.webhook_url else [])]
-    BudgetNotice.objects.bulk_create(
-        (
-            BudgetNotice(
-                budget=budget,
-                window_start=found.window.start,
-                percent=share,
-                channel=channel,
-                spent=found.spent,
-                amount=budget.amount,
-                created_at=now,
-                next_attempt_at=now,
-            )
-            for share in SHARES
-            if found.percent >= share
-            for channel in channels
-        ),
-        ignore_conflicts=True,
+    return [
+        BudgetNotice(
+            budget=budget,
+            window_start=found.window.start,
+            percent=share,
+            channel=channel,
+            spent=found.spent,
+            amount=budget.amount,
+            created_at=now,
+            next_attempt_at=now,
+        )
+        for share in SHARES
+        if found.percent >= share
+        for channel in channels
+    ]
+
+
+# Limits
+
+
+@transaction.atomic
+def settle_limits(user_ids: Collection[int]) -> None:
+    """Write what hard budgets leave these users, and have the keys of those follow for whom that
+    changed."""
+    if not user_ids:
+        return
+    own = SpendBudget.objects.filter(user_id__in=user_ids, is_hard=True)
+    wanted: dict[int, Decimal] = dict(own.values_list("user_id", "amount"))
+    wanted.update(dict.fromkeys(_stopped(user_ids), Decimal(0)))
+    held = dict(
+        SpendLimit.objects.select_for_update()
+        .filter(user_id__in=user_ids)
+        .order_by("pk")
+        .values_list("user_id", "limit")
     )
-
-
-def _limits(budget: SpendBudget, found: Standing) -> dict[int, Decimal]:
-    if budget.user_id is not None:
-        return {budget.user_id: budget.amount}
-    if found.percent < 100:
-        return {}
-    assert budget.organization_id is not None
-    seats = Membership.objects.filter(organization_id=budget.organization_id).values("pk")
-    holders = CurrentEntitlement.objects.filter(
-        source=CurrentEntitlement.Source.ORGANIZATION, source_id__in=seats
-    )
-    return dict.fromkeys(holders.values_list("user_id", flat=True), Decimal(0))
-
-
-def _apply(wanted: dict[int, Decimal]) -> None:
-    """Write the limits that changed and have the keys concerned follow."""
-    held = dict(SpendLimit.objects.select_for_update().values_list("user_id", "limit"))
     changed = {pk for pk in {*held, *wanted} if held.get(pk) != wanted.get(pk)}
     if not changed:
         return
@@ -183,3 +286,28 @@ def _apply(wanted: dict[int, Decimal]) -> None:
     )
     keys = VirtualKey.live.filter(user_id__in=changed)
     marking.mark_keys(keys, cause=Cause.system("spend budget"))
+
+
+def _stopped(user_ids: Collection[int]) -> list[int]:
+    """Those on a seat of an organization whose hard budget is used up."""
+    seats = Membership.objects.filter(
+        organization__spend_budget__is_hard=True,
+        organization__spend_budget__used_up_until__isnull=False,
+    )
+    holders = CurrentEntitlement.objects.filter(
+        user_id__in=user_ids,
+        source=CurrentEntitlement.Source.ORGANIZATION,
+        source_id__in=seats.values("pk"),
+    )
+    return list(holders.values_list("user_id", flat=True))
+
+
+def _members(budget: SpendBudget) -> set[int]:
+    members = Membership.objects.filter(organization__spend_budget=budget)
+    return set(members.values_list("user_id", flat=True))
+
+
+def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
+    rest = iter(ids)
+    while some := list(islice(rest, BATCH)):
+        yield some

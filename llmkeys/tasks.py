@@ -12,10 +12,12 @@ from llmkeys import (
     budget_notices,
     converge,
     gateway,
+    overage,
     probes,
     reconcile,
     rollouts,
     shared_objects,
+    spend_budgets,
     switches,
     upkeep,
 )
@@ -70,6 +72,13 @@ def sweep() -> None:
         reconcile.drain(seconds=20)
         probes.probe_due()
         switches.prove_due()
+
+
+@shared_task
+def check_spending() -> None:
+    """What every half minute's pass should have seen by itself is looked at as a whole."""
+    overage.measure_all()
+    spend_budgets.evaluate_all()
 
 
 @shared_task

@@ -3,7 +3,7 @@
 So sums never lag behind entries, an entry that comes twice adds nothing, and one that comes late
 changes the hour and the day it belongs to, however long they are over. ``rebuild`` counts days
 anew from the entries. Writers and rebuilding take turns (an advisory lock), so that no entry falls
-between the two.
+between the two. Budgets and overage windows of those concerned become due in the same transaction.
 """
 
 import uuid
@@ -18,6 +18,7 @@ from django.db.models import Max, Min
 
 from accounts.audit import record_act
 from accounts.models import Organization, User
+from llmkeys import overage, spend_budgets
 from llmkeys.models import UsageEntry
 from llmkeys.usage_log import LoggedCall
 from tesslate.lib.cause import Cause
@@ -106,7 +107,8 @@ WRITE = f"""
     ),
     hours AS ({_add_up("llmkeys_usagehour", "hour", HOUR, "fresh")}),
     days AS ({_add_up("llmkeys_usageday", "day", DAY, "fresh")})
-    SELECT count(*), array_agg(DISTINCT {DAY}) FROM fresh
+    SELECT count(*), array_agg(DISTINCT {DAY}), array_agg(DISTINCT user_id),
+        array_agg(DISTINCT organization_id), min(started_at), max(started_at) FROM fresh
 """  # noqa: S608 - fixed names
 
 
@@ -181,7 +183,11 @@ def _write(rows: list[dict[str, object]]) -> Added:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         cursor.execute(WRITE, [orjson.dumps(rows).decode()])
-        count, days = cursor.fetchone()
+        count, days, users, organizations, first, last = cursor.fetchone()
+    if count:
+        user_ids = [pk for pk in users if pk is not None]
+        spend_budgets.note_use(user_ids, [pk for pk in organizations if pk is not None])
+        overage.note_use(user_ids, first, last)
     return Added(count, frozenset(days or ()))
 
 

@@ -107,7 +107,8 @@ def open_window(entitlement: CurrentEntitlement, customer: Customer) -> OverageW
     # A lower cap holds for what is still to be used: what was reported stays.
     if entitlement.overage_cents != window.allowance_cents:
         window.allowance_cents = entitlement.overage_cents
-        window.save(update_fields=["allowance_cents"])
+        window.due_at = timezone.now()
+        window.save(update_fields=["allowance_cents", "due_at"])
     return window
 
 

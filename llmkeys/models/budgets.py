@@ -3,6 +3,7 @@
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import Organization, User
@@ -26,6 +27,11 @@ class SpendBudget(models.Model):
     # tesslate.lib.crypto; signs what is sent to the webhook. Shown once.
     webhook_secret = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
+    # When llmkeys.spend_budgets looks at it next: at once where usage, entitlement or the budget
+    # itself changed, else when the window ends.
+    due_at = models.DateTimeField(default=timezone.now, db_default=Now(), db_index=True)
+    # End of the window for which the last look found it used up; null where there is some left.
+    used_up_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [

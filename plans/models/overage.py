@@ -40,9 +40,16 @@ class OverageWindow(models.Model):
     # US cents that reports exist for. Never goes down: Stripe's meters only add.
     units_reported = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(default=timezone.now)
+    # Since when usage may have changed what is used; null once that was looked at.
+    due_at = models.DateTimeField(null=True, blank=True, default=timezone.now)
 
     class Meta:
         ordering = ["-period_start", "-id"]
+        indexes = [
+            models.Index(
+                fields=["due_at"], condition=Q(due_at__isnull=False), name="overage_window_due"
+            ),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["user", "customer", "period_start"], name="overage_window_once"

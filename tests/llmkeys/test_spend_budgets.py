@@ -17,7 +17,7 @@ from django.utils import timezone
 from accounts.models import AuditEntry, User
 from llmkeys import budget_notices, usage_books
 from llmkeys.models import BudgetNotice, SpendBudget, SpendLimit, VirtualKey
-from llmkeys.spend_budgets import evaluate, set_budget
+from llmkeys.spend_budgets import evaluate, remove_budget, set_budget
 from llmkeys.usage_books import Attribution, credit_usage
 from llmkeys.usage_log import read_row
 from sandbox.litellm.routes_spend import shown
@@ -104,8 +104,7 @@ def test_a_hard_budget_is_the_keys_limit_at_the_gateway(
     budget_for(user, "50", is_hard=True)
     sync()
     assert standin.key(running).max_budget == 1.0
-    budget.delete()
-    evaluate()
+    remove_budget(budget=budget, cause=CAUSE)
     sync()
     assert standin.key(running).max_budget == 1.0
     assert not SpendLimit.objects.exists()

@@ -89,6 +89,7 @@ class Stage:
             plan_code="pro",
             cost=Decimal(dollars),
         )
+        measuring.note_use([(user or self.user).pk], self.now, self.now + timedelta(seconds=1))
         self.measure()
 
     def measure(self) -> None:
