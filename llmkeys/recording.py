@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from llmkeys.acting import KeyResult, Note, Postponed, expectation
@@ -20,7 +20,7 @@ from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
 from llmkeys.marking import behind, mark_keys
 from llmkeys.metrics import ACCESS_LAG, SYNC_LAG, SYNCS
 from llmkeys.models import KeyEvent, PlanAtGateway, VirtualKey
-from llmkeys.spec import last_used
+from llmkeys.spec import last_used, observe_key
 from plans.models import StripeEvent
 from tesslate.lib import changes
 from tesslate.lib.cause import Cause
@@ -167,7 +167,7 @@ def _success(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any
         "dirty_since": now if changed_meanwhile else None,
     }
     if work.desired is None:
-        return stored | {"removed_at": row.removed_at or now}
+        return stored | {"removed_at": row.removed_at or now, "window": row.window or _seen(result)}
     window = str(work.desired["metadata"]["window"])
     if window != row.window:
         stored["window"] = window
@@ -175,6 +175,11 @@ def _success(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any
         if row.window:
             stored["carried_spend"] = Decimal(0)
     return stored | {"removed_at": None}
+
+
+def _seen(result: KeyResult) -> str:
+    """The window in which a key spent that was never known to be there until it was removed."""
+    return "" if result.row is None else str(observe_key(result.row)["metadata"].get("window", ""))
 
 
 def _failure(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any]:
@@ -256,12 +261,14 @@ def _follow_up(results: Iterable[KeyResult], rows: Mapping[int, VirtualKey]) -> 
         PlanAtGateway.objects.filter(gateway_id__in=lost).update(
             **behind(Cause.system("missing at the gateway")), in_doubt=True
         )
-    gone = {
-        rows[result.work.key_id].user_id
+    removed = [
+        (rows[result.work.key_id], result)
         for result in results
         if result.error is None and result.work.desired is None and result.work.key_id in rows
-    }
-    if gone:
+    ]
+    if removed:
         # What a key left of the budget is known now; it goes to those that shared it.
-        sharing = VirtualKey.live.filter(user_id__in=gone).exclude(budget_basis="")
+        shared = Q(user_id__in={row.user_id for row, _ in removed}) & ~Q(budget_basis="")
+        unforeseen = {row.user_id for row, result in removed if not row.window and result.spend}
+        sharing = VirtualKey.live.filter(shared | Q(user_id__in=unforeseen))
         mark_keys(sharing, cause=Cause.system("budget split"))

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from unittest import mock
 
 import pytest
 from django.core.management import call_command
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.models import User
-from llmkeys import budgets, gateway, rotation, services, upkeep
+from llmkeys import budgets, gateway, reconcile, recording, rotation, services, upkeep
 from llmkeys.credentials import credential_for
 from llmkeys.errors import NothingToUndo
 from llmkeys.litellm_client import Probe
@@ -91,8 +92,6 @@ def test_R02_a_failure_to_lower_the_old_key_holds_the_new_one_back(
 ) -> None:
     standin.before = on("/key/update", answering(500))
     new = rotation.rotate_key(key=key, cause=CAUSE, overlap=timedelta(hours=1))
-    from llmkeys import reconcile
-
     reconcile.sync_batch(limit=10)
     assert new.key_hash not in standin.keys
     sync()
@@ -138,6 +137,20 @@ def test_R04_a_plan_change_reaches_both_keys(
     sync()
     assert probe(key).models == probe(new).models == {"small", "large"}
     assert may_still_spend(standin, key, new) == pytest.approx(50, abs=1e-5)
+
+
+def test_R05_what_a_key_spent_counts_although_nobody_wrote_down_that_it_was_made(
+    standin: StandIn, user: User, free: Plan
+) -> None:
+    entitle(user, free)
+    key = VirtualKey.objects.get()
+    with mock.patch.object(recording, "record", return_value=False):
+        reconcile.sync_batch()
+    standin.spend(key, 0.4)
+    VirtualKey.objects.update(lease_until=timezone.now())
+    new = rotation.revoke_key(key=key, cause=CAUSE, reason="leak")
+    sync()
+    assert may_still_spend(standin, new) == pytest.approx(0.6, abs=1e-5)
 
 
 @pytest.mark.parametrize("after", [faults.silent, answering(500)])
