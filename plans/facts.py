@@ -11,10 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.db import connection
-from django.db.models import F, Q, Window
-from django.db.models.functions import RowNumber
 
-from accounts.models import Membership
 from plans.access import is_known
 from plans.decision import Facts, GrantFacts, Seat, SubscriptionFacts, ThrottleFacts
 from plans.models import Plan, PlanGrant, Throttle
@@ -39,6 +36,30 @@ _SUBSCRIPTIONS = """
             ON last_good_price.id = subscription.last_good_price_id
     WHERE customer.user_id = ANY(%s) OR customer.organization_id = ANY(%s)
     ORDER BY subscription.id
+"""
+
+# Who is asked about is chosen outside: within, the condition would hold before the counting, and
+# make everybody who is looked at alone the first.
+_SEATS = """
+    SELECT user_id, organization_id, membership_id, name, position FROM (
+        SELECT person.id AS user_id, organization.id AS organization_id, organization.name,
+            membership.id AS membership_id, row_number() OVER (
+                PARTITION BY organization.id ORDER BY membership.joined_at, membership.id
+            ) AS position
+        FROM accounts_membership AS membership
+            JOIN accounts_user AS person ON person.id = membership.user_id
+            JOIN accounts_organization AS organization
+                ON organization.id = membership.organization_id
+        WHERE person.deleted_at IS NULL AND person.is_active AND organization.id IN (
+            SELECT organization_id FROM accounts_membership WHERE user_id = ANY(%s)
+        )
+    ) AS numbered
+    WHERE user_id = ANY(%s) ORDER BY organization_id
+"""
+
+_GRANTS = """
+    SELECT * FROM plans_plangrant
+    WHERE revoked_at IS NULL AND (user_id = ANY(%s) OR organization_id = ANY(%s)) ORDER BY id
 """
 
 
@@ -145,29 +166,11 @@ def _subscription_facts(
 def _seats(user_ids: Sequence[int]) -> defaultdict[int, list[tuple[int, Seat]]]:
     """Each user's organizations with the place they take there; closed accounts take none."""
     places: defaultdict[int, list[tuple[int, Seat]]] = defaultdict(list)
-    if not user_ids:
-        return places
-    theirs = Membership.objects.filter(user_id__in=user_ids).values("organization_id")
-    numbered = (
-        Membership.objects.filter(
-            organization_id__in=theirs, user__deleted_at=None, user__is_active=True
-        )
-        .annotate(
-            position=Window(
-                RowNumber(),
-                partition_by=F("organization_id"),
-                order_by=[F("joined_at").asc(), F("id").asc()],
-            )
-        )
-        .values_list("user_id", "organization_id", "pk", "organization__name", "position")
-        .order_by("organization_id")
-    )
-    # Chosen here: a condition in the query would hold before the counting, and make everybody who
-    # is looked at alone the first.
-    wanted = set(user_ids)
-    for user_id, organization_id, membership_id, name, position in numbered:
-        if user_id in wanted:
-            places[user_id].append((organization_id, Seat(membership_id, name, position)))
+    if user_ids:
+        with connection.cursor() as cursor:
+            cursor.execute(_SEATS, [list(user_ids), list(user_ids)])
+            for user_id, organization_id, membership_id, name, position in cursor.fetchall():
+                places[user_id].append((organization_id, Seat(membership_id, name, position)))
     return places
 
 
@@ -193,8 +196,7 @@ def _grants(
     of_organizations: defaultdict[int, list[PlanGrant]] = defaultdict(list)
     if not user_ids and not organization_ids:
         return of_users, of_organizations
-    rows = PlanGrant.objects.filter(revoked_at=None).order_by("pk")
-    for row in rows.filter(Q(user_id__in=user_ids) | Q(organization_id__in=organization_ids)):
+    for row in PlanGrant.objects.raw(_GRANTS, [list(user_ids), list(organization_ids)]):
         if row.user_id is not None:
             of_users[row.user_id].append(row)
         elif row.organization_id is not None:
