@@ -6,7 +6,7 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 
-from chatproxy import guard, partitions, usage, usage_check
+from chatproxy import guard, partitions, usage, usage_check, usage_retention
 from llmkeys import breaker, overage, spend_budgets
 from llmkeys.litellm_errors import LiteLLMError
 
@@ -22,6 +22,7 @@ def make_partitions() -> None:
 def drop_old() -> None:
     partitions.drop_partitions(older_than=timedelta(days=settings.CHAT_LEDGER_DAYS))
     partitions.drop_content(older_than=timedelta(days=settings.CHAT_CONTENT_DAYS))
+    usage_retention.drop_entries(older_than=timedelta(days=settings.USAGE_ENTRY_DAYS))
 
 
 @shared_task(name="chatproxy.import_usage")

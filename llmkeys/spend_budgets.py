@@ -204,7 +204,13 @@ def _look_at(rows: Sequence[SpendBudget], now: datetime, *, seats: bool) -> None
         elif seats or before[0] != row.used_up_until:
             users |= _members(row)
     BudgetNotice.objects.bulk_create(notices, ignore_conflicts=True)
-    SpendBudget.objects.bulk_update(written, ["used_up_until", "due_at"])
+    # Several times as fast as bulk_update; the rows are there and locked, so none is made.
+    SpendBudget.objects.bulk_create(
+        written,
+        update_conflicts=True,
+        unique_fields=["id"],
+        update_fields=["used_up_until", "due_at"],
+    )
     settle_limits(users)
 
 

@@ -14,18 +14,20 @@ from decimal import Decimal
 
 import orjson
 from django.db import connection, transaction
-from django.db.models import Max, Min
+from django.db.models import Max, Min, QuerySet
 
 from accounts.audit import record_act
 from accounts.models import Organization, User
 from llmkeys import overage, spend_budgets
-from llmkeys.models import UsageEntry
+from llmkeys.models import UsageEntry, UsageRetention
 from llmkeys.usage_log import LoggedCall
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import InvalidRequest
 
 # Distinguishes our advisory lock from any other use of the one-integer form.
 LOCK = 0x55534147
+# Others wait to write meanwhile.
+LET_GO_AT_ONCE = 5_000
 LARGEST_CREDIT = Decimal(100_000)
 
 
@@ -102,6 +104,8 @@ WRITE = f"""
         INSERT INTO llmkeys_usageentry ({", ".join(COLUMNS)})
         SELECT {", ".join(COLUMNS)} FROM jsonb_to_recordset(%s::jsonb)
             AS r({", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())})
+        WHERE source = 'credit' OR started_at >= coalesce(
+            (SELECT max(complete_from) FROM llmkeys_usageretention), '-infinity')
         ON CONFLICT (source, external_id, key_hash, started_at) DO NOTHING
         RETURNING *
     ),
@@ -204,6 +208,37 @@ def _row(call: LoggedCall, whose: Attribution, at: datetime) -> dict[str, object
     }
 
 
+# Retention
+
+
+class EntriesGone(Exception):
+    """What was asked for needs entries that were let go."""
+
+
+def entries_complete_from() -> datetime | None:
+    """From when on there is an entry for every call; None for always."""
+    row = UsageRetention.objects.first()
+    return None if row is None else row.complete_from
+
+
+@transaction.atomic
+def let_go(entries: QuerySet[UsageEntry], *, before: datetime) -> int:
+    """Remove those of ``entries`` that are calls which began before a midnight (UTC); how many of
+    them this turn, 0 when none is left.
+
+    Their sums stay as they are. From then on nothing from before it is counted again.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    row, made = UsageRetention.objects.get_or_create(pk=1, defaults={"complete_from": before})
+    if not made and row.complete_from < before:
+        row.complete_from = before
+        row.save(update_fields=["complete_from"])
+    gone = entries.filter(source=UsageEntry.Source.GATEWAY, started_at__lt=before)
+    ids = list(gone.order_by().values_list("pk", flat=True)[:LET_GO_AT_ONCE])
+    return UsageEntry.objects.filter(pk__in=ids).delete()[0]
+
+
 # Rebuilding
 
 
@@ -212,7 +247,9 @@ def days_with_entries() -> list[date]:
     found = UsageEntry.objects.order_by().aggregate(first=Min("started_at"), last=Max("started_at"))
     if found["first"] is None:
         return []
-    first, last = found["first"].astimezone(UTC).date(), found["last"].astimezone(UTC).date()
+    complete_from = entries_complete_from()
+    start = found["first"] if complete_from is None else max(found["first"], complete_from)
+    first, last = start.astimezone(UTC).date(), found["last"].astimezone(UTC).date()
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
@@ -228,11 +265,15 @@ def rebuild(days: Iterable[date], *, progress: Callable[[date], None] = lambda d
 
 @transaction.atomic
 def rebuild_day(day: date) -> None:
+    """Raises EntriesGone for a day whose entries are no longer all there: its sums are kept."""
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     end = start + timedelta(days=1)
     entries = "llmkeys_usageentry WHERE started_at >= %s AND started_at < %s"
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        complete_from = entries_complete_from()
+        if complete_from is not None and start < complete_from:
+            raise EntriesGone(f"{day}: entries are kept from {complete_from:%Y-%m-%d} on")
         cursor.execute("DELETE FROM llmkeys_usagehour WHERE hour >= %s AND hour < %s", [start, end])
         cursor.execute("DELETE FROM llmkeys_usageday WHERE day = %s", [day])
         cursor.execute(_add_up("llmkeys_usagehour", "hour", HOUR, entries), [start, end])

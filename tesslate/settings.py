@@ -358,6 +358,9 @@ CHAT_WRITE_TIMEOUT_SECONDS = env.integer("CHAT_WRITE_TIMEOUT_SECONDS", default=3
 # Days that the ledger keeps requests, and stored conversations.
 CHAT_LEDGER_DAYS = env.integer("CHAT_LEDGER_DAYS", default=400, minimum=1)
 CHAT_CONTENT_DAYS = env.integer("CHAT_CONTENT_DAYS", default=30, minimum=1)
+# Days that single calls of the gateway's books are kept, whose sums stay for good. Longer than any
+# window that is still billed.
+USAGE_ENTRY_DAYS = env.integer("USAGE_ENTRY_DAYS", default=400, minimum=70)
 # Keep conversations whatever the plan says.
 CHAT_STORE_CONTENT = env.boolean("CHAT_STORE_CONTENT", default=False)
 # The spend guard: whose last hour cost more than so many times their busiest hour of two weeks, and

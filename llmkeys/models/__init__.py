@@ -10,7 +10,7 @@ from llmkeys.models.reconciled import Reconciled
 from llmkeys.models.rollouts import Rollout
 from llmkeys.models.shared import PlanAtGateway
 from llmkeys.models.switches import KillSwitch
-from llmkeys.models.usage import UsageDay, UsageEntry, UsageHour, UsageImport
+from llmkeys.models.usage import UsageDay, UsageEntry, UsageHour, UsageImport, UsageRetention
 
 __all__ = [
     "AuditFinding",
@@ -28,5 +28,6 @@ __all__ = [
     "UsageEntry",
     "UsageHour",
     "UsageImport",
+    "UsageRetention",
     "VirtualKey",
 ]

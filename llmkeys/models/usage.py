@@ -87,6 +87,19 @@ class UsageEntry(models.Model):
         return f"{self.source} {self.external_id}"
 
 
+class UsageRetention(models.Model):
+    """From when on entries are complete; one row at most, written by llmkeys.usage_books alone.
+
+    Before that moment the sums are all there is: they are not counted anew, and a call that the
+    gateway's log shows again cannot be told from one that was counted, and is not.
+    """
+
+    complete_from = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"complete from {self.complete_from:%Y-%m-%d}"
+
+
 class UsageSum(models.Model):
     """Sums of entries for one user, organization, plan, model and provider."""
 
