@@ -9,7 +9,7 @@ spending changes (``basis``); they are lowered at the gateway before others are 
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
@@ -20,7 +20,7 @@ from llmkeys import marking
 from llmkeys.desired import budget_of, entitlement_of, window_of
 from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.models import VirtualKey
-from llmkeys.spec import MONEY_TOLERANCE, State, money, observe_key, spend_of
+from llmkeys.spec import MONEY_TOLERANCE, State, Window, money, observe_key, spend_of
 from tesslate.lib.cause import Cause
 
 # The share of what is left that goes to a key: one that is being replaced needs little.
@@ -58,9 +58,12 @@ def raises_budget(desired: State | None, observed: State | None) -> bool:
     return (money(desired["max_budget"]) or Decimal(0)) > before
 
 
-def settle(client: LiteLLMClient, keys: Sequence[VirtualKey]) -> tuple[list[VirtualKey], set[int]]:
+def settle(
+    client: LiteLLMClient, keys: Sequence[VirtualKey], *, in_doubt: Collection[int] = ()
+) -> tuple[list[VirtualKey], set[int]]:
     """Give each of these keys its part of its user's budget, where the parts are out of date.
 
+    ``in_doubt``: those that an earlier worker may have changed without writing it down.
     Returns the keys, and the ids of those that must wait until another key has been lowered.
     Raises LiteLLMError when spend cannot be read.
     """
@@ -69,7 +72,12 @@ def settle(client: LiteLLMClient, keys: Sequence[VirtualKey]) -> tuple[list[Virt
     waiting: set[int] = set()
     for user_id, family in families.items():
         claimed = [key for key in keys if key.user_id == user_id]
-        _settle_family(client, [mine.get(key.pk, key) for key in family], claimed)
+        together = [mine.get(key.pk, key) for key in family]
+        for key in together:
+            doubtful = key.pk in in_doubt if key.pk in mine else key.in_doubt
+            if doubtful and key.observed is None:
+                _look(client, key)
+        _settle_family(client, together, claimed)
         if _must_wait([key for key in family if key.pk not in mine]):
             waiting |= {key.pk for key in claimed if key.budget_cap is not None and _grows(key)}
     return list(keys), waiting
@@ -95,6 +103,20 @@ def _families(keys: Iterable[VirtualKey]) -> dict[int, list[VirtualKey]]:
     for row in rows:
         families[row.user_id].append(row)
     return families
+
+
+def _look(client: LiteLLMClient, key: VirtualKey) -> None:
+    """Take over what the gateway holds of a key that nobody saw being made: its spend counts."""
+    row = client.get_key(key.key_hash)
+    if row is None:
+        return
+    key.observed, key.spend = observe_key(row), spend_of(row)
+    window = str(key.observed["metadata"].get("window") or "")
+    if window:
+        key.window, key.window_start = window, Window.start_of(window)
+    VirtualKey.objects.filter(pk=key.pk, observed=None).update(
+        observed=key.observed, spend=key.spend, window=key.window, window_start=key.window_start
+    )
 
 
 def _settle_family(

@@ -199,7 +199,7 @@ def prepare(
     keys = desired.keys_with_facts(claimed.ids)
     plans = desired.plans_of(keys)
     missing = shared_objects.ensure(client, plans.values())
-    keys, waiting_for_siblings = budgets.settle(client, keys)
+    keys, waiting_for_siblings = budgets.settle(client, keys, in_doubt=claimed.in_doubt)
     switches = desired.switches_in_force(user_ids=[key.user_id for key in keys])
     models = {
         plan.pk: frozenset(desired.usable_models(plan, switches))

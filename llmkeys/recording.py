@@ -20,7 +20,7 @@ from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
 from llmkeys.marking import behind, mark_keys
 from llmkeys.metrics import ACCESS_LAG, SYNC_LAG, SYNCS
 from llmkeys.models import KeyEvent, PlanAtGateway, VirtualKey
-from llmkeys.spec import last_used, observe_key
+from llmkeys.spec import Window, last_used, observe_key
 from plans.models import StripeEvent
 from tesslate.lib import changes
 from tesslate.lib.cause import Cause
@@ -170,8 +170,7 @@ def _success(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any
         return stored | {"removed_at": row.removed_at or now, "window": row.window or _seen(result)}
     window = str(work.desired["metadata"]["window"])
     if window != row.window:
-        stored["window"] = window
-        stored["window_start"] = datetime.fromisoformat(window.split(" ")[0])
+        stored |= {"window": window, "window_start": Window.start_of(window)}
         if row.window:
             stored["carried_spend"] = Decimal(0)
     return stored | {"removed_at": None}

@@ -41,6 +41,11 @@ class Window:
         base = self.start.isoformat(timespec="seconds")
         return f"{base} reset {self.resets}" if self.resets else base
 
+    @staticmethod
+    def start_of(named: str) -> datetime:
+        """The start of a window that was named by ``str``."""
+        return datetime.fromisoformat(named.split(" ")[0])
+
 
 @dataclass(frozen=True, slots=True)
 class Entitled:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from io import StringIO
 from unittest import mock
 
 import pytest
@@ -39,6 +40,15 @@ def rotate(key: VirtualKey, overlap: timedelta = timedelta(hours=1)) -> VirtualK
     sync()
     new.refresh_from_db()
     return new
+
+
+def unseen_key(user: User, plan: Plan) -> VirtualKey:
+    """A key whose worker died right after the gateway had made it."""
+    entitle(user, plan)
+    with mock.patch.object(recording, "record", return_value=False):
+        reconcile.sync_batch()
+    VirtualKey.objects.update(lease_until=timezone.now())
+    return VirtualKey.objects.get(user=user)
 
 
 def caps(standin: StandIn, *keys: VirtualKey) -> list[float]:
@@ -142,12 +152,8 @@ def test_R04_a_plan_change_reaches_both_keys(
 def test_R05_what_a_key_spent_counts_although_nobody_wrote_down_that_it_was_made(
     standin: StandIn, user: User, free: Plan
 ) -> None:
-    entitle(user, free)
-    key = VirtualKey.objects.get()
-    with mock.patch.object(recording, "record", return_value=False):
-        reconcile.sync_batch()
+    key = unseen_key(user, free)
     standin.spend(key, 0.4)
-    VirtualKey.objects.update(lease_until=timezone.now())
     new = rotation.revoke_key(key=key, cause=CAUSE, reason="leak")
     sync()
     assert may_still_spend(standin, new) == pytest.approx(0.6, abs=1e-5)
@@ -199,6 +205,27 @@ def test_R08_use_of_the_old_key_near_its_end_is_told(
     assert upkeep.warn_about_use() == 1
     assert upkeep.warn_about_use() == 0
     assert len(mailoutbox) == 1
+
+
+def test_R02_spend_on_a_key_that_nobody_saw_being_made_counts_during_the_overlap(
+    standin: StandIn, user: User, free: Plan
+) -> None:
+    old = unseen_key(user, free)
+    standin.spend(old, 0.88)
+    new = rotate(old)
+    assert may_still_spend(standin, old, new) == pytest.approx(0.12, abs=1e-5)
+
+
+def test_R02_spend_on_such_a_key_counts_on_one_made_after_its_end(
+    standin: StandIn, user: User, free: Plan
+) -> None:
+    old = unseen_key(user, free)
+    standin.spend(old, 0.88)
+    services.retire_key(key=old, cause=CAUSE)
+    sync()
+    new = services.create_key(user=user, cause=CAUSE)
+    sync()
+    assert may_still_spend(standin, new) == pytest.approx(0.12, abs=1e-5)
 
 
 def test_R09_bulk_rotation_resumes_where_it_stopped(standin: StandIn, free: Plan) -> None:
@@ -290,7 +317,5 @@ def test_R02_parts_never_allow_more_than_the_budget(
     assert all(shares[row.key_id] >= row.spent for row in rows)
 
 
-def _quiet() -> object:
-    import io
-
-    return io.StringIO()
+def _quiet() -> StringIO:
+    return StringIO()
