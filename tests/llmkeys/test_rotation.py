@@ -241,6 +241,44 @@ def test_R09_bulk_rotation_resumes_where_it_stopped(standin: StandIn, free: Plan
     assert VirtualKey.objects.filter(lifecycle="active").count() == 5
 
 
+def test_R09_a_second_run_leaves_rotations_under_way_alone_and_says_so(
+    standin: StandIn, key: VirtualKey
+) -> None:
+    call_command("rotate_keys", older_than=0, rate=1000, stdout=_quiet())
+    sync()
+    assert len(standin.keys) == 2
+    told = _quiet()
+    call_command("rotate_keys", older_than=0, rate=1000, stdout=told)
+    assert "1 left alone" in told.getvalue()
+    assert VirtualKey.objects.count() == 2
+
+    VirtualKey.objects.filter(pk=key.pk).update(retire_at=timezone.now())
+    upkeep.retire_due()
+    call_command("rotate_keys", older_than=0, rate=1000, stdout=_quiet())
+    assert VirtualKey.objects.count() == 3
+
+
+def test_R09_a_key_that_its_owner_rotates_meanwhile_does_not_stop_the_run(
+    standin: StandIn, free: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for person in UserFactory.create_batch(2):
+        entitle(person, free)
+    sync()
+    first, second = VirtualKey.objects.order_by("pk")
+    rotate_key = rotation.rotate_key
+
+    def rotate_both(*, key: VirtualKey, cause: Cause) -> VirtualKey:
+        if key == first:
+            rotate_key(key=second, cause=CAUSE)
+        return rotate_key(key=key, cause=cause)
+
+    monkeypatch.setattr(rotation, "rotate_key", rotate_both)
+    told = _quiet()
+    call_command("rotate_keys", older_than=0, rate=1000, stdout=told)
+    assert "1 were rotated" in told.getvalue()
+    assert VirtualKey.objects.filter(lifecycle="retiring").count() == 2
+
+
 def test_R10_undo_gives_the_old_key_back_and_takes_the_new_one_away(
     standin: StandIn, key: VirtualKey, user: User
 ) -> None:
