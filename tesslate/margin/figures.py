@@ -120,6 +120,12 @@ def by_customer(start: date, end: date) -> list[Line]:
     return sorted(lines, key=lambda line: (line.margin, line.label))
 
 
+def losing(start: date, end: date) -> list[Line]:
+    """Customers who pay, and cost more than they pay; the largest loss first."""
+    customers = by_customer(start, end)
+    return [line for line in customers if line.costs_more_than_it_pays and line.revenue > 0]
+
+
 def by_model(start: date, end: date) -> list[Line]:
     """By model. A model has no price: what a customer paid is divided among the models that they
     used, by cost; what was paid by who used nothing stands apart. Sums equal the total."""

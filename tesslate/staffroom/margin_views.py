@@ -27,10 +27,13 @@ SHOWN = 50
 
 TABLES: dict[str, Callable[[date, date], list[Line]]] = {
     "customers": figures.by_customer,
+    "losses": figures.losing,
     "plans": figures.by_plan,
     "models": figures.by_model,
     "days": figures.by_day,
 }
+
+COLUMNS = {"losses": "customer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def margin(request: HttpRequest) -> HttpResponse:
         total=figures.total(stretch.start, stretch.end),
         caveats=caveats(stretch.start, stretch.end),
         charts=_charts(days),
-        losing=[line for line in customers if line.costs_more_than_it_pays and line.revenue > 0],
+        losing=figures.losing(stretch.start, stretch.end),
         customers=customers[:SHOWN],
         more=max(0, len(customers) - SHOWN),
         plans=figures.by_plan(stretch.start, stretch.end),
@@ -139,7 +142,9 @@ def _csv(table: str, stretch: Stretch) -> HttpResponse:
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
     writer = csv.writer(response)
-    writer.writerow([table[:-1], "revenue_usd", "cost_usd", "margin_usd", "requests"])
+    writer.writerow(
+        [COLUMNS.get(table, table[:-1]), "revenue_usd", "cost_usd", "margin_usd", "requests"]
+    )
     for line in TABLES[table](stretch.start, stretch.end):
         writer.writerow([harmless(line.label), line.revenue, line.cost, line.margin, line.requests])
     return response

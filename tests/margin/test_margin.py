@@ -293,6 +293,23 @@ def test_the_margin_page_shows_who_costs_more_than_they_pay(staff_client: Any, p
     assert staff_client.get(reverse("admin:margin")).status_code == 200
 
 
+def test_losses_are_of_customers_who_pay_and_told_to_prometheus(
+    client: Any, pro: Plan, empty_cache: None
+) -> None:
+    today = timezone.now()
+    heavy, light, free = UserFactory.create_batch(3)
+    for user, cents in ((heavy, 1000), (light, 1000)):
+        earn(CustomerFactory.create(user=user), pro, cents, today.date(), days=1)
+    for user, dollars in ((heavy, "12.5"), (light, "2"), (free, "7")):
+        spend(user, dollars, at=today)
+
+    day = today.date()
+    assert [line.label for line in figures.losing(day, day + timedelta(days=1))] == [heavy.email]
+    told = client.get("/metrics").content.decode()
+    assert "\ntesslate_customers_at_a_loss 1.0\n" in told
+    assert "\ntesslate_loss_dollars 2.5\n" in told
+
+
 @pytest.mark.parametrize("query", [{"start": "x"}, {"start": "2026-02-01", "end": "2026-01-01"}])
 def test_days_that_make_no_sense_show_an_error_and_a_page(
     staff_client: Any, pro: Plan, query: dict[str, str]
@@ -300,7 +317,7 @@ def test_days_that_make_no_sense_show_an_error_and_a_page(
     assert staff_client.get(reverse("admin:margin"), query).status_code == 200
 
 
-@pytest.mark.parametrize("table", ["customers", "plans", "models", "days"])
+@pytest.mark.parametrize("table", ["customers", "losses", "plans", "models", "days"])
 def test_every_table_comes_as_csv(staff_client: Any, pro: Plan, table: str) -> None:
     user = UserFactory.create(email="=cmd@example.com")
     earn(CustomerFactory.create(user=user), pro, 2000)
@@ -309,7 +326,8 @@ def test_every_table_comes_as_csv(staff_client: Any, pro: Plan, table: str) -> N
     answer = staff_client.get(reverse("admin:margin"), query)
     rows = answer.content.decode().splitlines()
     assert answer["Content-Type"].startswith("text/csv")
-    assert rows[0] == f"{table[:-1]},revenue_usd,cost_usd,margin_usd,requests"
+    first = "customer" if table == "losses" else table[:-1]
+    assert rows[0] == f"{first},revenue_usd,cost_usd,margin_usd,requests"
     assert not any(row.startswith("=") for row in rows)
 
 
