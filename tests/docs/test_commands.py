@@ -163,6 +163,8 @@ CHECKS = {
     "mkdir": checked_elsewhere,
     "node": check_node,
     "openssl": check_openssl,
+    # Its own test is tests/ops/test_pin_images.py.
+    "ops/pin-images": checked_elsewhere,
     "promtool": check_tool("promtool"),
     "python": check_python,
     "python3": check_python,
