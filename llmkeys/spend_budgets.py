@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import islice
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncHour
 from django.utils import timezone
@@ -34,6 +34,17 @@ BATCH = 500
 # then it is looked at now and again.
 SOON = timedelta(minutes=1)
 Channel = BudgetNotice.Channel
+
+# Fixed: every change of what somebody has passes through it, and hardly anybody has a budget.
+_CONCERNS_ANY = """
+    SELECT EXISTS (SELECT FROM llmkeys_spendlimit WHERE user_id = ANY(%(users)s))
+        OR EXISTS (
+            SELECT FROM llmkeys_spendbudget
+            WHERE user_id = ANY(%(users)s) OR organization_id IN (
+                SELECT organization_id FROM accounts_membership WHERE user_id = ANY(%(users)s)
+            )
+        )
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +172,10 @@ def note_use(user_ids: Collection[int], organization_ids: Collection[int]) -> No
 
 def follow_entitlements(user_ids: Collection[int]) -> None:
     """Their windows or seats changed, in this transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CONCERNS_ANY, {"users": list(user_ids)})
+        if not cursor.fetchone()[0]:
+            return
     theirs = Membership.objects.filter(user_id__in=user_ids).values("organization_id")
     concerned = Q(user_id__in=user_ids) | Q(organization_id__in=theirs)
     SpendBudget.objects.filter(concerned).update(due_at=timezone.now())
