@@ -54,4 +54,5 @@ export const signUp = async (email, password) =>
   (await accounts("signUp", { email, password, returnSecureToken: true })).idToken;
 
 export const sendPasswordReset = (email) => accounts("sendOobCode", { requestType: "PASSWORD_RESET", email });
+export const verifyEmail = (oobCode) => accounts("update", { oobCode });
 export const resetPassword = (oobCode, newPassword) => accounts("resetPassword", { oobCode, newPassword });

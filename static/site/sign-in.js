@@ -1,7 +1,7 @@
-// Sign-in, sign-up and password reset: the form's data-action says which.
+// Sign-in, sign-up, password reset and confirming an address: the form's data-action says which.
 
 import { call } from "./api.js";
-import { resetPassword, sendPasswordReset, signIn, signUp, SignInError } from "./firebase.js";
+import { resetPassword, sendPasswordReset, signIn, signUp, SignInError, verifyEmail } from "./firebase.js";
 import { busy, config, hush, leaveFor, tell } from "./ui.js";
 
 const form = document.querySelector("form[data-action]");
@@ -31,6 +31,11 @@ const actions = {
   "reset-confirm": async ({ password }) => {
     await resetPassword(config().oob_code, password);
     await leaveFor("/sign-in?reset=done");
+  },
+  // Whoever is signed in already is led on from there.
+  "verify-email": async () => {
+    await verifyEmail(config().oob_code);
+    await leaveFor("/sign-in?verified=done");
   },
 };
 

@@ -61,6 +61,7 @@ SITE = [
     Place("sign-up", "/sign-up"),
     Place("reset-password", "/reset-password"),
     Place("new-password", "/reset-password?oobCode=used"),
+    Place("confirm-address", "/reset-password?mode=verifyEmail&oobCode=used"),
     Place("not-found", "/nowhere"),
     Place("pricing-signed-in", "/", "plus"),
     Place("account-free", "/account", "free"),

@@ -108,6 +108,12 @@ def test_an_address_that_has_an_account_leads_to_signing_in(page: Page, product:
     expect(page.get_by_role("alert")).to_contain_text("Sign in instead")
 
 
+def test_a_used_link_for_confirming_says_so(page: Page):
+    page.goto("/reset-password?mode=verifyEmail&oobCode=used")
+    page.get_by_role("button", name="Confirm it").click()
+    expect(page.get_by_role("alert")).to_contain_text("Ask for a new one")
+
+
 def test_a_used_reset_link_says_so(page: Page):
     page.goto("/reset-password?oobCode=used")
     page.get_by_label("New password").fill("correct horse battery")

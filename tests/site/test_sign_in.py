@@ -41,6 +41,20 @@ def test_what_an_address_says_cannot_break_out_of_the_page(client, db):
     assert "<script>alert" not in response.text
 
 
+def test_link_that_confirms_an_address_is_told_from_one_for_a_new_password(client, db):
+    confirming = client.get("/reset-password", {"mode": "verifyEmail", "oobCode": "code-1"})
+    resetting = client.get("/reset-password", {"mode": "resetPassword", "oobCode": "code-1"})
+
+    assert 'data-action="verify-email"' in confirming.text
+    assert 'name="password"' not in confirming.text
+    assert config_of(confirming)["oob_code"] == "code-1"
+    assert 'data-action="reset-confirm"' in resetting.text
+
+
+def test_confirmed_address_is_told_where_one_signs_in(client, db):
+    assert "address is confirmed" in client.get("/sign-in?verified=done").text
+
+
 def test_signed_in_people_go_on(signed_in):
     response = signed_in.get("/sign-in?next=/account")
     assert (response.status_code, response["Location"]) == (302, "/account")
