@@ -12,6 +12,11 @@ form("[data-buy]", async ({ price, quantity }) => {
 });
 on("[data-portal]", async () => leaveFor((await call("POST", "/api/billing/portal", { organization })).url));
 
+form("[data-overage]", async ({ dollars }) => {
+  await call("PUT", "/api/billing/overage", { organization, cap_cents: Math.round(100 * Number(dollars)) });
+  await reload(Number(dollars) ? `Up to $${dollars} a period may go beyond the plan.` : "Nothing goes beyond the plan.");
+});
+
 form("[data-rename]", async ({ name }) => {
   await call("PATCH", base, { name });
   await reload("Renamed.");

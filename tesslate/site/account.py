@@ -12,7 +12,7 @@ from accounts.sessions import sessions_of
 from accounts.tokens import live_tokens
 from chatproxy.selectors import Totals, usage_by, usage_in_period
 from llmkeys.models import VirtualKey
-from plans.models import CurrentEntitlement, GatewayModel, Plan, Subscription
+from plans.models import CurrentEntitlement, Customer, GatewayModel, Plan, Subscription
 from plans.overage import offers_overage
 from plans.overview import Billing, billing_of
 from plans.selectors import current_entitlement, live_subscriptions
@@ -90,7 +90,7 @@ def account_page(user: User) -> AccountPage:
             for title, totals in _by_model(user, entitlement)
         ],
         budget=budget(entitlement),
-        overage_cap_cents=overage_cap_cents(user),
+        overage_cap_cents=overage_cap_cents(getattr(user, "customer", None)),
         keys=list(VirtualKey.live.filter(user=user).order_by("-created_at")),
         memberships=list(memberships_of(user)),
         tokens=list(live_tokens(user)),
@@ -104,12 +104,9 @@ def own_subscription(user: User) -> Subscription | None:
     return None if customer is None else live_subscriptions(customer).first()
 
 
-def overage_cap_cents(user: User) -> int | None:
-    customer = getattr(user, "customer", None)
-    if customer is None or not offers_overage(customer):
-        return None
-    cap: int = customer.overage_cap_cents
-    return cap
+def overage_cap_cents(customer: Customer | None) -> int | None:
+    """US cents; None for a payer whose subscription cannot have overage."""
+    return customer.overage_cap_cents if customer and offers_overage(customer) else None
 
 
 def price_of(subscription: Subscription) -> str:

@@ -16,7 +16,7 @@ from plans.models import Price, Subscription
 from plans.overview import Billing, billing_of
 from plans.selectors import live_subscriptions, prices_on_sale
 from tesslate.lib.errors import NotFound
-from tesslate.site.account import price_of
+from tesslate.site.account import overage_cap_cents, price_of
 from tesslate.site.back_from_stripe import back_from_stripe
 from tesslate.site.money import format_money
 from tesslate.site.pricing import CURRENCY
@@ -42,6 +42,8 @@ class OrganizationPage:
     billing: Billing | None
     # Prices that may be bought for the members, with the words for them.
     offers: list[tuple[str, str]]
+    # US cents a period that may go beyond the plan; None where that cannot be had.
+    overage_cap_cents: int | None
 
     @property
     def is_owner(self) -> bool:
@@ -83,6 +85,7 @@ def organization_page(organization_id: int, user: User) -> OrganizationPage:
         invitations=list(open_invitations(organization)) if is_owner else [],
         billing=billing_of(user, organization_id=organization.pk) if is_owner else None,
         offers=_offers() if is_owner and subscription is None else [],
+        overage_cap_cents=overage_cap_cents(customer) if is_owner else None,
     )
 
 

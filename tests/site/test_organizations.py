@@ -53,6 +53,25 @@ def test_visitors_sign_in_first(client, organization):
     assert response["Location"] == f"/sign-in?next=/organizations/{organization.pk}"
 
 
+def test_the_cap_on_usage_beyond_the_plan_is_the_owners_to_see_and_to_change(
+    client, signed_in, organization, subscription, pro_plan
+):
+    address = f"/organizations/{organization.pk}"
+    assert 'id="overage"' not in signed_in.get(address).text
+    pro_plan.overage_allowed = True
+    pro_plan.save()
+    subscription.customer.overage_cap_cents = 2500
+    subscription.customer.save()
+    html = signed_in.get(address).text
+    assert "up to $25 a period for all seats" in html
+    assert 'value="25"' in html
+    assert "divided among the seats" in html
+
+    member = MembershipFactory.create(organization=organization)
+    client.force_login(member.user)
+    assert "overage" not in client.get(address).text
+
+
 def test_seats_go_to_who_joined_first(organization, subscription, user):
     for minutes in (1, 2):
         later = timezone.now() + timedelta(minutes=minutes)
