@@ -125,6 +125,7 @@ def start_engines(config: pytest.Config) -> None:
     if database_url is None:
         postgres = engines.Postgres(folder / "postgres", durable=False)
         launch(postgres)
+        os.environ["TEST_POSTGRES_PROGRAMS"] = str(postgres.binaries.folder)
         database_url = postgres.url("tesslate")
     os.environ.update({"DATABASE_URL": database_url, "REDIS_URL": redis_url})
 
