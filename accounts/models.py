@@ -47,6 +47,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     suspension_reason = models.CharField(max_length=500, blank=True)
     # The account is closed: keys are retired, personal data erased, the ledger kept.
     deleted_at = models.DateTimeField(null=True, blank=True)
+    # Firebase's own account of a closed one is deleted (accounts.erasure); null while it is not, or
+    # is left to its holder.
+    identity_erased_at = models.DateTimeField(null=True, blank=True)
     date_joined = models.DateTimeField(default=timezone.now)
 
     objects: ClassVar[UserManager] = UserManager()

@@ -14,6 +14,7 @@ import redis
 
 from sandbox.datafolder import ROOT, DataFolder
 from sandbox.engines import HOST, Engine, Postgres, Valkey
+from sandbox.firebase.administration import write_service_account
 from sandbox.supervisor import Service, program
 
 DATABASE = "tesslate"
@@ -132,9 +133,15 @@ class Stack:
             "FIREBASE_AUTH_URL": self.url("firebase"),
             "FIREBASE_TOKEN_URL": self.url("firebase"),
             "FIREBASE_CERTS_URL": self.url("firebase") + FIREBASE_CERTIFICATES,
+            "FIREBASE_SERVICE_ACCOUNT_FILE": str(self._service_account()),
             "CHAT_DRAIN_SECONDS": str(WEB_DRAIN_SECONDS),
             "DATA_DIR": str(self.folder.path),
         }
+
+    def _service_account(self) -> Path:
+        path = self.folder.path / "firebase-service-account.json"
+        write_service_account(path, project_id=FIREBASE_PROJECT, url=self.url("firebase"))
+        return path
 
     def endpoints(self, demo: dict[str, object], pids: dict[str, int]) -> dict[str, object]:
         """What tools need to find and use this copy; `make demo` and the tests read it."""

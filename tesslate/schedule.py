@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from accounts.schedule import BEAT_SCHEDULE as ACCOUNTS
 from chatproxy.schedule import BEAT_SCHEDULE as CHAT
 from llmkeys.schedule import BEAT_SCHEDULE as KEYS
 from llmkeys.schedule import TASK_ROUTES as KEY_ROUTES
@@ -14,6 +15,13 @@ HOUSE = {
     "heartbeat": {"task": "tesslate.tasks.beat", "schedule": SCHEDULE_SECONDS},
 }
 
-BEAT_SCHEDULE: dict[str, dict[str, Any]] = {**HOUSE, **PLANS, **KEYS, **CHAT, **STAFFROOM}
+BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    **HOUSE,
+    **ACCOUNTS,
+    **PLANS,
+    **KEYS,
+    **CHAT,
+    **STAFFROOM,
+}
 # Whatever is not named waits in the default queue.
 TASK_ROUTES: dict[str, dict[str, str]] = {**KEY_ROUTES, **STAFFROOM_ROUTES}

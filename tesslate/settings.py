@@ -11,6 +11,7 @@ from tesslate.lib.env import (
     Environment,
     collector_problem,
     fernet_key_problem,
+    file_problem,
     listen_problem,
     ratio_problem,
     redis_problem,
@@ -154,6 +155,10 @@ FIREBASE_CERTS_URL = env.url(
     default=(
         "https://www.googleapis.com/robot/v1/metadata/x509/securetoken@system.gserviceaccount.com"
     ),
+)
+# Only for deleting closed accounts' own accounts there; without it they are left to their holders.
+FIREBASE_SERVICE_ACCOUNT_FILE = env.text(
+    "FIREBASE_SERVICE_ACCOUNT_FILE", default="", check=file_problem
 )
 if os.environ.get("FIREBASE_AUTH_EMULATOR_HOST"):
     raise BadSetting(

@@ -81,6 +81,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         "suspended_at",
         "suspension_reason",
         "deleted_at",
+        "identity_erased_at",
         "last_login",
         "date_joined",
         "profile_as_of",
@@ -89,7 +90,15 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         (None, {"fields": ["email", "display_name", "password"]}),
         (
             "State",
-            {"fields": ["is_active", "suspended_at", "suspension_reason", "deleted_at"]},
+            {
+                "fields": [
+                    "is_active",
+                    "suspended_at",
+                    "suspension_reason",
+                    "deleted_at",
+                    "identity_erased_at",
+                ]
+            },
         ),
         ("Staff", {"fields": ["is_staff", "is_superuser", "groups"]}),
         (

@@ -22,6 +22,7 @@ from sandbox.asgi import (
 )
 from sandbox.faults import Sandbox
 from sandbox.firebase import pages
+from sandbox.firebase.administration import TOKEN_PATH, Administration
 from sandbox.firebase.control import Control
 from sandbox.firebase.directory import Directory
 from sandbox.firebase.errors import FirebaseError, GatewayRefusal, key_missing, key_wrong
@@ -47,6 +48,7 @@ class Firebase:
     def __init__(self, service: IdentityService, certificates_seconds: int) -> None:
         self.service = service
         self.control = Control(service)
+        self.administration = Administration(service.project_id, service.directory)
         self.certificates_cache = (CERTIFICATES_CACHE % certificates_seconds).encode()
         self.calls: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "/v1/accounts:signUp": service.sign_up,
@@ -79,6 +81,13 @@ class Firebase:
             certificates = orjson.dumps(self.service.keys.certificates())
             head = [(b"cache-control", self.certificates_cache)]
             await answer(send, 200, certificates if method == "GET" else b"", head)
+        elif path == TOKEN_PATH and method == "POST":
+            body = await read_fields(scope, receive)
+            await answer_json(send, *self.administration.token(body))
+        elif path == self.administration.delete_path and method == "POST":
+            bearer = (header(scope, b"authorization") or b"").decode("latin-1")
+            body = await read_fields(scope, receive)
+            await answer_json(send, 200, self.administration.delete(bearer, body))
         elif path.startswith("/sandbox/"):
             await self._control(scope, receive, send)
         elif path == ACTION_PATH and method in ("GET", "POST"):

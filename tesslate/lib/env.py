@@ -161,6 +161,10 @@ def fernet_key_problem(value: str) -> str | None:
     return None
 
 
+def file_problem(value: str) -> str | None:
+    return None if Path(value).is_file() else "names no file that there is"
+
+
 def listen_problem(value: str) -> str | None:
     host, _, port = value.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
