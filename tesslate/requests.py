@@ -95,13 +95,15 @@ def _traced(request: HttpRequest, request_id: str) -> Iterator[list[int]]:
         told: dict[str, tracing.Value] = {}
         if status:
             told["http.response.status_code"] = status[0]
+        name = ""
         if request.resolver_match is not None:
-            told["http.route"] = "/" + request.resolver_match.route
+            told["http.route"] = route = f"/{request.resolver_match.route}"
+            name = f"{method} {route}"
         if (user_id := _user_id(request)) is not None:
             told["tesslate.user_id"] = user_id
         failed = not status or status[0] >= 500
         tracer.detach(span)
-        span.end(told, error="500" if failed else "")
+        span.end(told, error=str(status[0] if status else 500) if failed else "", name=name)
 
 
 # What orchestrators and scrapers ask for, by the address of a single process.

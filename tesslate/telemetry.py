@@ -152,8 +152,10 @@ class OpenSpan:
         PROPAGATOR.inject(carrier, trace.set_span_in_context(self._span))
         return carrier
 
-    def end(self, attributes: Mapping[str, Value], *, error: str = "") -> None:
+    def end(self, attributes: Mapping[str, Value], *, error: str = "", name: str = "") -> None:
         self._span.set_attributes(dict(attributes))
+        if name:
+            self._span.update_name(name)
         if error:
             self._span.set_attribute("error.type", error)
             self._span.set_status(StatusCode.ERROR)

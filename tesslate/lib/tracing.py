@@ -17,8 +17,9 @@ class Span(Protocol):
     def headers(self) -> Mapping[str, str]:
         """What a request to a neighbour carries so that its spans come under this one."""
 
-    def end(self, attributes: Mapping[str, Value], *, error: str = "") -> None:
-        """Once: what it came to. ``error`` is a word for the kind of failure, never its text."""
+    def end(self, attributes: Mapping[str, Value], *, error: str = "", name: str = "") -> None:
+        """Once: what it came to. ``error`` is a word for the kind of failure, never its text;
+        ``name`` a better one than it began with."""
 
 
 class Tracing(Protocol):

@@ -81,6 +81,7 @@ def test_request_comes_under_its_callers_trace_and_its_statements_under_it(clien
     spans = exported.get_finished_spans()
     [request] = [span for span in spans if span.kind == SpanKind.SERVER]
     statements = [span for span in spans if span.attributes.get("db.system") == "postgresql"]
+    assert request.name == "GET /probe/<str:secret>"
     assert request.attributes["http.route"] == "/probe/<str:secret>"
     assert request.attributes["http.response.status_code"] == 200
     assert {f"{span.context.trace_id:032x}" for span in spans} == {TRACE}
