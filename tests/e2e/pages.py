@@ -1,11 +1,12 @@
 """Every page of the product, for whoever looks at all of them."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.e2e.people import ask, choose_model, say, sign_in, staff_sign_in
+from tests.e2e.people import ask, choose_model, pay, say, sign_in, staff_sign_in
 from tests.e2e.product import Product
 
 
@@ -73,6 +74,9 @@ SITE = [
     Place("new-organization", "/account", "free", press("New organization")),
     Place("organization", "/organizations/{organization}", "pro"),
     Place("invite", "/organizations/{organization}", "pro", press("Invite somebody")),
+    Place("team", "/organizations/{team}", "pro"),
+    Place("team-overage", "/organizations/{team}", "pro", press("Change")),
+    Place("account-overage", "/account", "pro", press("Change")),
     Place("leave-organization", "/organizations/{organization}", "pro", press("Leave")),
     Place("organization-of-others", "/organizations/{organization}", "free"),
     Place("stale-form", "/account", "plus", send_a_stale_form),
@@ -177,6 +181,42 @@ def addresses(visitors: Visitors) -> dict[str, str]:
     found["customer"] = address.rstrip("/").split("/")[-1]
     page.close()
     found["organization"] = str(organization_of(visitors.of("pro")))
+    allow_overage(visitors.of("staff"), "Pro")
+    found["team"] = str(team_of(visitors.of("pro")))
+    return found
+
+
+def allow_overage(context: BrowserContext, plan: str) -> None:
+    page = context.new_page()
+    page.goto("/admin/plans/plan/")
+    page.get_by_role("link", name=plan, exact=True).click()
+    page.get_by_label("Paid overage allowed").check()
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_url("**/admin/plans/plan/")
+    page.close()
+
+
+def team_of(context: BrowserContext) -> int:
+    """An organization of this visitor that pays for seats, made when there is none."""
+    page = context.new_page()
+    page.goto("/account")
+    found: int = page.evaluate(
+        """async () => {
+          const { call } = await import("/static/site/api.js");
+          const { organizations } = await call("GET", "/api/organizations");
+          const team = organizations.find(({ name }) => name === "Team");
+          return (team || (await call("POST", "/api/organizations", { name: "Team" }))).id;
+        }"""
+    )
+    page.goto(f"/organizations/{found}")
+    if page.get_by_role("button", name="Check out").count():
+        page.get_by_label("Plan", exact=True).select_option(label="Pro, $99 a month and seat")
+        page.get_by_label("Seats", exact=True).fill("2")
+        page.get_by_role("button", name="Check out").click()
+        page.wait_for_url(re.compile("checkout|/c/pay"))
+        pay(page)
+        expect(page.get_by_text("of 2 taken")).to_be_visible()
+    page.close()
     return found
 
 
@@ -188,7 +228,8 @@ def organization_of(context: BrowserContext) -> int:
         """async () => {
           const { call } = await import("/static/site/api.js");
           const { organizations } = await call("GET", "/api/organizations");
-          if (organizations.length) return organizations[0].id;
+          const other = organizations.find(({ name }) => name !== "Team");
+          if (other) return other.id;
           const made = await call("POST", "/api/organizations", { name: "Pro & Partners" });
           const to = { email: "partner@example.com", role: "member" };
           await call("POST", `/api/organizations/${made.id}/invitations`, to);

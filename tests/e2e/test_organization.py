@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e.pages import Visitors, allow_overage, team_of
 from tests.e2e.people import pay, sign_up
 from tests.e2e.product import Product
 
@@ -82,3 +83,18 @@ def test_the_last_owner_cannot_leave(page: Page, newcomer):
     page.get_by_role("button", name="Leave", exact=True).click()
     page.get_by_role("button", name="Leave it").click()
     expect(page.get_by_role("alert")).to_contain_text("make somebody else one first")
+
+
+def test_an_owner_sets_how_far_the_team_may_go_beyond_its_plan(browser: Browser, product: Product):
+    visitors = Visitors(browser, product, 1280, "light")
+    allow_overage(visitors.of("staff"), "Pro")
+    owner = visitors.of("pro")
+    team = team_of(owner)
+    page = owner.new_page()
+    page.goto(f"/organizations/{team}")
+    for dollars, shown in (("25", "up to $25 a period for all seats"), ("0", "are refused")):
+        page.get_by_role("button", name="Change", exact=True).click()
+        dialog(page).get_by_label("At most").fill(dollars)
+        dialog(page).get_by_role("button", name="Save").click()
+        expect(page.get_by_text(shown)).to_be_visible()
+    visitors.close()
