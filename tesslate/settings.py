@@ -422,6 +422,8 @@ LOGGING = {
         # httpx logs every request line at INFO; the addresses carry key hashes.
         "httpx": {"level": "WARNING"},
         "stripe": {"level": "WARNING"},
+        # While the collector is away each attempt at each batch is a warning; giving up is an error.
+        "opentelemetry": {"level": "ERROR"},
     },
 }
 globals().update(env.email("EMAIL_URL", default="consolemail://" if DEBUG else "dummymail://"))

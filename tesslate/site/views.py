@@ -153,8 +153,8 @@ def _verify_email(request: HttpRequest) -> HttpResponse:
     """A button, for programs that look at mails follow their links: the code works once."""
     return _sign_in_page(
         request,
-        title="Confirm your e-mail address",
-        lead="One click, and we know that this address is yours.",
+        title="Confirm your address",
+        lead="One click, and we know that this e-mail address is yours.",
         action="verify-email",
         submit="Confirm it",
         fields=[],
