@@ -42,6 +42,7 @@ CORS_ALLOW_HEADERS = [
     "authorization",
     "content-type",
     "idempotency-key",
+    "traceparent",
     "x-csrftoken",
     "x-requested-with",
     "x-request-id",

@@ -309,6 +309,7 @@ def test_other_origins_are_let_in_by_setting(start_server, alice, settings):
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"] == "https://www.example.com"
     assert "authorization" in preflight.headers["access-control-allow-headers"]
+    assert "traceparent" in preflight.headers["access-control-allow-headers"]
     answer = server.chat(headers=server.headers(origin="https://www.example.com"))
     assert answer.headers["access-control-allow-origin"] == "https://www.example.com"
     assert answer.headers["access-control-allow-credentials"] == "true"
