@@ -19,6 +19,7 @@ from plans.models import StripeEvent
 from plans.tasks import process_events
 from plans.wakeups import publish
 from plans.webhooks import Refusal, incomplete, keep, open_envelope, refusal_body, too_large
+from tesslate.lib import tracing
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -27,6 +28,11 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PATH = "/webhooks/stripe"
+SPAN: tuple[str, tracing.Kind, dict[str, tracing.Value]] = (
+    f"POST {PATH}",
+    "server",
+    {"http.request.method": "POST", "http.route": PATH},
+)
 # Each holds a database connection. Inserts are short; more threads would only queue there.
 STORING_THREADS = 4
 # A sender that dribbles its body is cut off.
@@ -49,7 +55,12 @@ class WebhookApplication:
         elif scope["method"] != "POST":
             await _respond(send, 405, b"", [(b"allow", b"POST")])
         else:
+            tracer = tracing.active()
+            span = None if tracer is None else tracer.begin(*SPAN, parent="")
             status, content = await self._accept(scope, receive)
+            if span is not None:
+                failed = str(status) if status >= 500 else ""
+                span.end({"http.response.status_code": status}, error=failed)
             await _respond(send, status, json.dumps(content).encode())
 
     async def _accept(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any]]:

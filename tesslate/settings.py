@@ -423,7 +423,7 @@ LOGGING = {
         # httpx logs every request line at INFO; the addresses carry key hashes.
         "httpx": {"level": "WARNING"},
         "stripe": {"level": "WARNING"},
-        # While the collector is away each attempt at each batch is a warning; giving up is an error.
+        # While the collector is away each attempt at a batch is a warning, and giving up an error.
         "opentelemetry": {"level": "ERROR"},
     },
 }

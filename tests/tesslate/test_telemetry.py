@@ -24,6 +24,7 @@ from accounts.models import User
 from chatproxy.upstream import request_headers
 from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.litellm_errors import LiteLLMUnavailable
+from plans.asgi import WebhookApplication
 from tesslate import telemetry, urls
 from tesslate.lib import tracing
 from tesslate.lib.env import collector_problem, ratio_problem, sampler_problem
@@ -109,6 +110,21 @@ async def test_request_under_asgi_leaves_nothing_current(exported, view, monkeyp
 
     assert [fields["trace_id"] for fields in view] == [TRACE]
     assert "trace_id" not in current_fields()
+
+
+async def test_webhook_that_is_answered_ahead_of_django_is_a_span_too(exported):
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("the webhook's path goes nowhere else")
+
+    transport = httpx.ASGITransport(WebhookApplication(nothing))
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        answer = await client.post("/webhooks/stripe", content=CANARY.encode())
+
+    [span] = exported.get_finished_spans()
+    assert answer.status_code == 400
+    assert span.name == "POST /webhooks/stripe"
+    assert span.attributes["http.response.status_code"] == 400
+    assert CANARY not in told(exported)
 
 
 @pytest.mark.parametrize("header", ["", "nonsense", f"00-{'0' * 32}-{'0' * 16}-01"])
