@@ -102,8 +102,8 @@ def bring_in_step(client: LiteLLMClient, work: KeyWork) -> KeyResult:
         refused = isinstance(error, LiteLLMRejected)
         outcome = "refused" if refused else "unknown"
         result.notes.append(Note("failed", outcome, message=str(error)[:500]))
-        if isinstance(error, LiteLLMRejected) and error.names_unknown_budget:
-            result.plan_missing = True
+        if isinstance(error, LiteLLMRejected):
+            result.plan_missing = error.names_unknown_budget or error.names_unknown_team
     return result
 
 
@@ -211,6 +211,8 @@ def _update(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
             # Perhaps because the key is not as we believe: look at it before the next attempt.
             result.in_doubt = result.row is None
             raise
+        if any(note.action == "missing" for note in result.notes):
+            raise LiteLLMUnavailable("the gateway contradicts itself about this key") from refusal
         result.notes.append(Note("missing", "noted"))
         result.observed = None
         _create(client, work, result)

@@ -49,7 +49,8 @@ class LiteLLMRejected(LiteLLMError):
 
     @property
     def is_missing(self) -> bool:
-        return self.status == 404
+        """What the call was about is not there."""
+        return self.status == 404 and not self.names_unknown_team
 
     @property
     def already_exists(self) -> bool:
@@ -59,6 +60,11 @@ class LiteLLMRejected(LiteLLMError):
     def names_unknown_budget(self) -> bool:
         """A key was to refer to a budget row that is not there."""
         return "budget_id" in self.message or "foreign key" in self.message.lower()
+
+    @property
+    def names_unknown_team(self) -> bool:
+        """A key was to join a team that is not there: LiteLLM says so with a 404 of its own."""
+        return self.status == 404 and "Create team via" in self.message
 
 
 class MasterKeyRefused(LiteLLMError):

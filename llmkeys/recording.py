@@ -183,7 +183,8 @@ def _seen(result: KeyResult) -> str:
 
 def _failure(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any]:
     error = result.error
-    refused = isinstance(error, LiteLLMRejected)
+    # What the plan lacks at the gateway comes back by itself.
+    refused = isinstance(error, LiteLLMRejected) and not result.plan_missing
     retry_after = error.retry_after if isinstance(error, LiteLLMUnavailable) else None
     wait = backoff(row.attempts, retry_after=retry_after)
     unread = result.work.in_doubt and result.row is None and not refused

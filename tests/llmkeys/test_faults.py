@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from llmkeys import breaker, gateway, leases, marking, reconcile
+from llmkeys import breaker, gateway, leases, marking, reconcile, shared_objects
 from llmkeys.models import GatewayState, KeyEvent, VirtualKey
 from llmkeys.services import heal_key
 from plans.models import Plan
@@ -200,6 +200,43 @@ def test_S09_a_key_made_again_keeps_its_spend_of_this_window(
     VirtualKey.objects.update(in_doubt=True)
     sync()
     assert standin.key(key).spend == pytest.approx(0.7)
+
+
+def test_S09_a_key_whose_team_the_gateway_lost_waits_until_the_team_is_there_again(
+    standin: StandIn, key: VirtualKey
+) -> None:
+    team_id = standin.key(key).team_id
+    standin.edit(key, team_id=None)
+    gateway.client()._call("POST", "/team/delete", {"team_ids": [team_id]})
+    marking.mark_keys(VirtualKey.objects.all(), cause=CAUSE, in_doubt=True)
+    sync()
+    shared_objects.sync_plans()
+    sync()
+    assert only_key(key.user).is_in_step
+    assert standin.key(key).team_id == team_id
+    assert not KeyEvent.objects.filter(key=key, action="missing").exists()
+
+
+def test_nonsense_a_key_that_is_there_and_is_not_is_tried_again_later(
+    standin: StandIn, key: VirtualKey, user: User, pro: Plan
+) -> None:
+    taken = {"error": {"message": "taken", "type": "bad_request_error", "param": "key_alias"}}
+    unknown = {"error": {"message": "No such key", "type": "not_found_error"}}
+
+    def contradict(request: httpx.Request) -> httpx.Response | None:
+        if request.url.path == "/key/update":
+            return httpx.Response(404, json=unknown)
+        if request.url.path == "/key/generate":
+            return httpx.Response(400, json=taken)
+        return None
+
+    standin.before = contradict
+    entitle(user, pro)
+    reconcile.sync_batch()
+    assert "contradicts itself" in only_key(user).last_error
+    standin.before = None
+    sync()
+    assert only_key(user).is_in_step
 
 
 def test_S10_an_archived_row_counts_as_missing(

@@ -218,6 +218,8 @@ def test_unknown_team_is_refused_for_a_key(gateway: Gateway) -> None:
     key = gateway.key()
     answer = gateway.post("/key/update", key=key.hash, team_id=unique("none"))
     assert answer.status_code == 404
+    # What tells it from a key that is not there.
+    assert "Create team via" in answer.text
     assert gateway.row(key)["team_id"] is None
 
 
