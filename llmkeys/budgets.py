@@ -88,18 +88,21 @@ def _families(keys: Iterable[VirtualKey]) -> dict[int, list[VirtualKey]]:
     counting = VirtualKey.objects.exclude(
         lifecycle=VirtualKey.Lifecycle.RETIRED, spend=0, removed_at__isnull=False
     )
-    several = (
+    several = list(
         counting.filter(user_id__in={key.user_id for key in keys})
         .values("user_id")
         .annotate(keys=Count("pk"), parts=Count("budget_cap"))
         .filter(Q(keys__gt=1) | Q(parts__gt=0))
+        .values_list("user_id", flat=True)
     )
+    families: dict[int, list[VirtualKey]] = defaultdict(list)
+    if not several:
+        return families
     rows = (
-        counting.filter(user_id__in=[row["user_id"] for row in several])
+        counting.filter(user_id__in=several)
         .select_related("user__current_entitlement__plan", "user__spend_limit")
         .order_by("pk")
     )
-    families: dict[int, list[VirtualKey]] = defaultdict(list)
     for row in rows:
         families[row.user_id].append(row)
     return families
