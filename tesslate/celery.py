@@ -8,10 +8,14 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.signals import before_task_publish, task_postrun, task_prerun
+from kombu.transport import TRANSPORT_ALIASES
 
 from tesslate.lib.logcontext import bind, current_fields, unbind
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tesslate.settings")
+
+# Before the first connection: by name, so that addresses stay what they are.
+TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tesslate.broker:Transport"))
 
 app = Celery("tesslate")
 app.config_from_object("django.conf:settings", namespace="CELERY")
