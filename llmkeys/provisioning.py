@@ -3,9 +3,11 @@ gateway hears of it, so that a lost answer can be retried with the same value.""
 
 import secrets
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Max
 
 from llmkeys import marking
 from llmkeys.desired import plan_key_fields
@@ -18,7 +20,27 @@ DEFAULT_LABEL = "default"
 
 
 def new_key(*, user_id: int, label: str, cause: Cause) -> VirtualKey:
-    """An unsaved key with a value of its own."""
+    """An unsaved key with a value of its own, in the budget window that the user is in."""
+    return new_keys([user_id], label=label, cause=cause)[0]
+
+
+def new_keys(user_ids: Collection[int], *, label: str, cause: Cause) -> list[VirtualKey]:
+    """An unsaved key for each of these users, as ``new_key`` makes it.
+
+    The window goes on from the furthest that any key of the user was in, one that is long gone
+    included: whoever gives up a key and takes another must not be given a budget as well.
+    """
+    furthest = {
+        user_id: {"window_start": start, "spend_resets": resets}
+        for user_id, start, resets in VirtualKey.objects.filter(user_id__in=user_ids)
+        .values("user_id")
+        .annotate(start=Max("window_start"), resets=Max("spend_resets"))
+        .values_list("user_id", "start", "resets")
+    }
+    return [_new_key(pk, label, cause, **furthest.get(pk, {})) for pk in user_ids]
+
+
+def _new_key(user_id: int, label: str, cause: Cause, **window: Any) -> VirtualKey:
     value = f"sk-{secrets.token_hex(24)}"
     return VirtualKey(
         user_id=user_id,
@@ -30,6 +52,7 @@ def new_key(*, user_id: int, label: str, cause: Cause) -> VirtualKey:
         cause_kind=cause.kind,
         cause_reference=cause.reference[:255],
         cause_actor_id=cause.actor_id,
+        **window,
     )
 
 
@@ -52,7 +75,7 @@ def ensure_first_keys(user_ids: Collection[int], *, cause: Cause) -> list[int]:
         keyless = [pk for (pk,) in cursor.fetchall()]
     if not keyless:
         return []
-    made = [new_key(user_id=pk, label=DEFAULT_LABEL, cause=cause) for pk in keyless]
+    made = new_keys(keyless, label=DEFAULT_LABEL, cause=cause)
     # A key that another transaction makes at the same moment is as good as ours.
     VirtualKey.objects.bulk_create(made, ignore_conflicts=True, batch_size=500)
     ids = list(

@@ -113,5 +113,4 @@ def _successor(key: VirtualKey, cause: Cause) -> VirtualKey:
     new = provisioning.new_key(user_id=key.user_id, label=key.label, cause=cause)
     new.replaces = key
     new.blocked_at, new.blocked_reason = key.blocked_at, key.blocked_reason
-    new.window_start, new.spend_resets = key.window_start, key.spend_resets
     return new

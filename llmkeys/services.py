@@ -40,9 +40,6 @@ def create_key(*, user: User, label: str = provisioning.DEFAULT_LABEL, cause: Ca
     if active.count() >= allowed:
         raise TooManyKeys(f"Your plan allows {allowed} key{'s' if allowed > 1 else ''}.")
     key = provisioning.new_key(user_id=user.pk, label=label, cause=cause)
-    sibling = active.order_by("pk").first()
-    if sibling is not None:
-        key.window_start, key.spend_resets = sibling.window_start, sibling.spend_resets
     key.save()
     record_act(action="key.created", cause=cause, target=key, user=user, after={"label": label})
     marking.mark_keys(active, cause=cause)

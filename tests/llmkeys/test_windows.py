@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from llmkeys import acting, gateway, leases, marking, reconcile, services
+from llmkeys import acting, gateway, leases, marking, reconcile, rotation, services
 from llmkeys.models import KeyEvent, VirtualKey
 from plans.models import Plan
 from tesslate.lib.cause import Cause
@@ -152,6 +152,46 @@ def test_staff_reset_a_window_once(standin: StandIn, key: VirtualKey, user: User
     sync()
     assert standin.key(key).spend == 0.1
     assert KeyEvent.objects.filter(key=key, action="window started").count() == 1
+
+
+def test_a_key_made_after_the_last_one_was_retired_goes_on_in_their_window(
+    standin: StandIn, key: VirtualKey, user: User
+) -> None:
+    services.reset_spend(user=user, reason="our fault", cause=CAUSE)
+    sync()
+    standin.spend(key, 0.8)
+    services.retire_key(key=key, cause=CAUSE)
+    sync()
+    new = services.create_key(user=user, label="another", cause=CAUSE)
+    sync()
+    row = standin.key(new)
+    assert (row.max_budget or 0) - row.spend == pytest.approx(0.2)
+
+
+def test_a_key_made_beside_one_that_is_being_replaced_goes_on_in_their_window(
+    standin: StandIn, key: VirtualKey, user: User
+) -> None:
+    services.reset_spend(user=user, reason="our fault", cause=CAUSE)
+    successor = rotation.rotate_key(key=key, cause=CAUSE, overlap=timedelta(hours=1))
+    services.retire_key(key=successor, cause=CAUSE)
+    new = services.create_key(user=user, label="another", cause=CAUSE)
+    sync()
+    windows = {(standin.key(each).metadata or {})["window"] for each in (key, new)}
+    assert len(windows) == 1
+
+
+def test_a_first_key_given_again_hands_out_no_budget_again(
+    standin: StandIn, key: VirtualKey, user: User, free: Plan, pro: Plan
+) -> None:
+    entitle(user, pro, period_start=PERIOD_START + timedelta(days=2))
+    sync()
+    standin.spend(key, 0.8)
+    services.retire_key(key=key, cause=CAUSE)
+    sync()
+    entitle(user, free, period_start=PERIOD_START)
+    sync()
+    row = standin.key(VirtualKey.live.get(user=user))
+    assert (row.max_budget or 0) - row.spend == pytest.approx(0.2)
 
 
 def test_U07_a_budget_of_zero_lets_nothing_through(
