@@ -226,8 +226,10 @@ class ChatApplication:
 
 
 def as_api_error(fault: Exception) -> ApiError:
+    """What the caller is told. Without its traceback, whose frames hold whoever keeps the error:
+    a circle around all of a request, which would wait hours for the garbage collector."""
     if isinstance(fault, ApiError):
-        return fault
+        return fault.with_traceback(None)
     if isinstance(fault, DatabaseError):
         logger.warning("The database failed a chat request: %s", type(fault).__name__)
         return Unavailable(retry_after=1)

@@ -211,7 +211,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self, pool: "Upstream") -> None:
         self._pool = pool
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        # Refers back to us, so it goes when the connection does: see connection_lost.
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._answer: Answer | None = None
         self._headers: dict[str, str] = {}
         self._is_paused = False
@@ -252,11 +253,12 @@ class _Connection(asyncio.Protocol):
         self._pool.admit(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None:  # unasked: not a connection to trust with the next request
+        parser = self._parser
+        if self._answer is None or parser is None:  # unasked: not one to trust with a request
             self.abandon()
             return
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._lose(error)
             self.abandon()
@@ -265,6 +267,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        # Left to the garbage collector, whose full rounds are hours apart, dead connections add up.
+        self._parser = None
         self._lose(exc)
         self._pool.forget(self)
 
@@ -282,6 +286,7 @@ class _Connection(asyncio.Protocol):
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        assert self._parser is not None
         status = self._parser.get_status_code()
         if status >= 200 and self._answer is not None:  # 1xx announces, it does not answer
             self._answer.take_head(status, self._headers)
@@ -299,7 +304,7 @@ class _Connection(asyncio.Protocol):
         self._answer = None
         answer.complete()
         self.resume()
-        if self._parser.should_keep_alive():
+        if self._parser is not None and self._parser.should_keep_alive():
             # A fresh parser: this one is still inside feed_data, and may hold what follows.
             self._parser = httptools.HttpResponseParser(self)
             self._pool.give_back(self)
