@@ -131,7 +131,10 @@ def _remove(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
     if result.row is None:
         # What it spent in the end counts against the keys that stay.
         _check_time(work)
-        _see(result, client.get_key(work.key_hash))
+        if work.in_doubt:
+            _remember(result, client.get_deleted_key(work.key_hash))
+        else:
+            _see(result, client.get_key(work.key_hash))
     if result.observed is not None and _is_of_use(result.observed):
         # LiteLLM tells its other processes of a block at once, but not of a deletion: they would
         # let the key in until their caches expire. And it keeps deleted keys in an archive, in
@@ -142,6 +145,14 @@ def _remove(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
     client.delete_key(work.key_hash)
     result.observed = None
     result.notes.append(Note("deleted"))
+
+
+def _remember(result: KeyResult, archived: Json | None) -> None:
+    """It is gone already: an earlier worker's doing, which that worker did not live to write down,
+    nor what the key had spent."""
+    result.row = archived
+    if archived is not None:
+        result.spend = max(spend_of(archived), result.work.starting_spend)
 
 
 def _is_of_use(observed: State) -> bool:

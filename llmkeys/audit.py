@@ -67,6 +67,8 @@ class Walk:
     run: AuditRun
     client: LiteLLMClient
     repair: bool
+    # Of this leg, where an interrupted walk is taken up again.
+    begun_at: datetime = field(default_factory=timezone.now)
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[AuditFinding] = field(default_factory=list)
 
@@ -91,7 +93,7 @@ def run_audit(
     """
     run = _run_to_resume(repair) if resume else None
     run = run or AuditRun.objects.create(repairs=repair)
-    walk = Walk(run, gateway.client(), repair, Counter(run.counts))
+    walk = Walk(run, gateway.client(), repair, counts=Counter(run.counts))
     try:
         _audit_plans(walk)
         _audit_pages(walk, progress)
@@ -267,7 +269,8 @@ def _audit_unseen(walk: Walk) -> None:
     future = timezone.now() + CLOCKS_AGREE_WITHIN
     unseen = VirtualKey.live.filter(
         Q(audited_at=None) | Q(audited_at__lt=started) | Q(audited_at__gt=future),
-        Q(synced_at__lt=started) | Q(synced_at__gt=future),
+        # What was written since is as it was written; an earlier leg's time is long past.
+        Q(synced_at__lt=walk.begun_at) | Q(synced_at__gt=future),
         observed__isnull=False,
         observed_generation=F("generation"),
     )

@@ -103,6 +103,15 @@ class LiteLLMClient:
     def get_key(self, key_hash: str) -> Json | None:
         """The key's row, or None when it is unknown. Deleted keys answer too, and count as
         unknown."""
+        row = self._key_info(key_hash)
+        return None if row is None or row.get("status") == "deleted" else row
+
+    def get_deleted_key(self, key_hash: str) -> Json | None:
+        """What LiteLLM's archive keeps of a deleted key, its spend included; None for others."""
+        row = self._key_info(key_hash)
+        return row if row is not None and row.get("status") == "deleted" else None
+
+    def _key_info(self, key_hash: str) -> Json | None:
         try:
             answer = self._object("GET", "/key/info", params={"key": key_hash})
         except LiteLLMRejected as refusal:
@@ -112,7 +121,7 @@ class LiteLLMClient:
         row = answer.get("info")
         if not isinstance(row, dict):
             raise LiteLLMUnavailable("/key/info answered without a key")
-        return None if row.get("status") == "deleted" else {"token": key_hash, **row}
+        return {"token": key_hash, **row}
 
     def update_key(self, key_hash: str, fields: Mapping[str, Any]) -> Json:
         """Change the given fields and no others; the answer is the whole row.

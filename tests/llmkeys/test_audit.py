@@ -235,6 +235,20 @@ def test_S36_an_interrupted_audit_concludes_nothing_and_goes_on_later(
     assert pages == ["3", "4"]
 
 
+def test_S36_a_key_made_during_the_interruption_and_lost_again_is_missed(
+    standin: StandIn, key: VirtualKey, free: Plan
+) -> None:
+    standin.before = on_page(1, faults.silent)
+    assert audit.run_audit().state == "interrupted"
+    standin.before = None
+    entitle(UserFactory.create(email="late@example.com"), free)
+    sync()
+    late = VirtualKey.objects.get(user__email="late@example.com")
+    standin.lose(late)
+    second = audit.run_audit()
+    assert second.counts == {"in step": 1, "missing": 1}
+
+
 def test_more_keys_cost_no_more_queries(standin: StandIn, key: VirtualKey, free: Plan) -> None:
     def spend_and_audit() -> int:
         for number, live in enumerate(VirtualKey.live.all()):

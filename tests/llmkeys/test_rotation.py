@@ -159,6 +159,20 @@ def test_R05_what_a_key_spent_counts_although_nobody_wrote_down_that_it_was_made
     assert may_still_spend(standin, new) == pytest.approx(0.6, abs=1e-5)
 
 
+def test_R05_what_a_key_spent_counts_although_nobody_wrote_down_that_it_was_deleted(
+    standin: StandIn, key: VirtualKey, user: User
+) -> None:
+    standin.spend(key, 0.4)
+    services.retire_key(key=key, cause=CAUSE)
+    with mock.patch.object(recording, "record", return_value=False):
+        reconcile.sync_batch()
+    assert key.key_hash not in standin.keys
+    VirtualKey.objects.update(lease_until=timezone.now())
+    new = services.create_key(user=user, label="another", cause=CAUSE)
+    sync()
+    assert may_still_spend(standin, new) == pytest.approx(0.6, abs=1e-5)
+
+
 @pytest.mark.parametrize("after", [faults.silent, answering(500)])
 def test_R05_a_crash_between_new_and_old_ends_in_one_key(
     standin: StandIn, key: VirtualKey, after: Fault

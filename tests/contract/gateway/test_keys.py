@@ -155,7 +155,7 @@ def test_S10_info_of_a_deleted_key_is_200_and_says_so(gateway: Gateway) -> None:
     assert answer.status_code == 200
     assert answer.json() == {"deleted_keys": [key.hash]}
     row = gateway.row(key)
-    assert (row["status"], row["metadata"]) == ("deleted", {"n": 1})
+    assert (row["status"], row["metadata"], row["spend"]) == ("deleted", {"n": 1}, 0)
     assert gateway.post("/key/delete", keys=[key.hash]).status_code == 404
     assert gateway.post("/key/update", key=key.hash, rpm_limit=1).status_code == 404
 
