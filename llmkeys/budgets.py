@@ -114,9 +114,9 @@ def _look(client: LiteLLMClient, key: VirtualKey) -> None:
     if row is None:
         return
     key.observed, key.spend = observe_key(row), spend_of(row)
-    window = str(key.observed["metadata"].get("window") or "")
-    if window:
-        key.window, key.window_start = window, Window.start_of(window)
+    window = Window.named(str(key.observed["metadata"].get("window") or ""))
+    if window is not None:
+        key.window, key.window_start = str(window), window.start
     VirtualKey.objects.filter(pk=key.pk, observed=None).update(
         observed=key.observed, spend=key.spend, window=key.window, window_start=key.window_start
     )

@@ -167,18 +167,31 @@ def _success(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any
         "dirty_since": now if changed_meanwhile else None,
     }
     if work.desired is None:
-        return stored | {"removed_at": row.removed_at or now, "window": row.window or _seen(result)}
-    window = str(work.desired["metadata"]["window"])
-    if window != row.window:
-        stored |= {"window": window, "window_start": Window.start_of(window)}
-        if row.window:
-            stored["carried_spend"] = Decimal(0)
-    return stored | {"removed_at": None}
+        return (
+            stored | _entered(row, _unforeseen(row, result)) | {"removed_at": row.removed_at or now}
+        )
+    window = Window.named(str(work.desired["metadata"]["window"]))
+    return stored | _entered(row, window) | {"removed_at": None}
 
 
-def _seen(result: KeyResult) -> str:
-    """The window in which a key spent that was never known to be there until it was removed."""
-    return "" if result.row is None else str(observe_key(result.row)["metadata"].get("window", ""))
+def _entered(row: VirtualKey, window: Window | None) -> dict[str, Any]:
+    """What follows from the key's being in this window."""
+    if window is None or str(window) == row.window:
+        return {}
+    entered: dict[str, Any] = {"window": str(window), "window_start": window.start}
+    if row.window:
+        entered["carried_spend"] = Decimal(0)
+    return entered
+
+
+def _unforeseen(row: VirtualKey, result: KeyResult) -> Window | None:
+    """The window that a removed key turns out to have been in last, where that is later than what
+    was written down of it: nobody lived to write down that it was made, or that it was renewed."""
+    if result.row is None:
+        return None
+    seen = Window.named(str(observe_key(result.row)["metadata"].get("window", "")))
+    known = Window.named(row.window)
+    return seen if seen is not None and (known is None or seen > known) else None
 
 
 def _failure(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any]:
@@ -269,6 +282,8 @@ def _follow_up(results: Iterable[KeyResult], rows: Mapping[int, VirtualKey]) -> 
     if removed:
         # What a key left of the budget is known now; it goes to those that shared it.
         shared = Q(user_id__in={row.user_id for row, _ in removed}) & ~Q(budget_basis="")
-        unforeseen = {row.user_id for row, result in removed if not row.window and result.spend}
+        unforeseen = {
+            row.user_id for row, result in removed if result.spend and _unforeseen(row, result)
+        }
         sharing = VirtualKey.live.filter(shared | Q(user_id__in=unforeseen))
         mark_keys(sharing, cause=Cause.system("budget split"))

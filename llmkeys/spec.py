@@ -30,7 +30,7 @@ MONEY_TOLERANCE = Decimal("0.000001")
 State = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Window:
     """One budget window of one key: when it began, and how often staff have reset it since."""
 
@@ -41,10 +41,15 @@ class Window:
         base = self.start.isoformat(timespec="seconds")
         return f"{base} reset {self.resets}" if self.resets else base
 
-    @staticmethod
-    def start_of(named: str) -> datetime:
-        """The start of a window that was named by ``str``."""
-        return datetime.fromisoformat(named.split(" ")[0])
+    @classmethod
+    def named(cls, name: str) -> "Window | None":
+        """The window that ``str`` gave this name; None for what is no window's name."""
+        base, _, resets = name.partition(" reset ")
+        try:
+            window = cls(datetime.fromisoformat(base), int(resets or 0))
+        except ValueError:
+            return None
+        return window if window.start.tzinfo is not None else None
 
 
 @dataclass(frozen=True, slots=True)

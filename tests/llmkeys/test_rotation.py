@@ -173,6 +173,19 @@ def test_R05_what_a_key_spent_counts_although_nobody_wrote_down_that_it_was_dele
     assert may_still_spend(standin, new) == pytest.approx(0.6, abs=1e-5)
 
 
+def test_R05_what_a_key_spent_counts_although_nobody_wrote_down_that_it_was_renewed(
+    standin: StandIn, key: VirtualKey, user: User, free: Plan
+) -> None:
+    entitle(user, free, period_start=datetime(2026, 12, 5, 9, 30, tzinfo=UTC))
+    with mock.patch.object(recording, "record", return_value=False):
+        reconcile.sync_batch()
+    standin.spend(key, 0.4)
+    VirtualKey.objects.update(lease_until=timezone.now())
+    new = rotation.revoke_key(key=key, cause=CAUSE, reason="leak")
+    sync()
+    assert may_still_spend(standin, new) == pytest.approx(0.6, abs=1e-5)
+
+
 @pytest.mark.parametrize("after", [faults.silent, answering(500)])
 def test_R05_a_crash_between_new_and_old_ends_in_one_key(
     standin: StandIn, key: VirtualKey, after: Fault

@@ -150,6 +150,18 @@ def test_a_reset_by_staff_is_a_window_of_its_own() -> None:
     assert changes_needed(again, spec())["spend"] == 0
 
 
+@pytest.mark.parametrize("window", [Window(START), Window(START, 2)])
+def test_a_windows_name_tells_which_it_is(window: Window) -> None:
+    assert Window.named(str(window)) == window
+
+
+@pytest.mark.parametrize(
+    "name", ["", "soon", "2026-11-05T09:30:00", "2026-11-05T09:30:00+00:00 reset often"]
+)
+def test_what_staff_wrote_at_the_gateway_may_be_no_window(name: str) -> None:
+    assert Window.named(name) is None
+
+
 @pytest.mark.parametrize(
     ("desired", "observed", "taken"),
     [
