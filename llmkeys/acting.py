@@ -11,9 +11,11 @@ from llmkeys.litellm_client import Json, LiteLLMClient, Probe
 from llmkeys.litellm_errors import LiteLLMError, LiteLLMRejected, LiteLLMUnavailable
 from llmkeys.spec import (
     State,
+    Window,
     changes_needed,
     creation,
     differences,
+    further_window,
     observe_key,
     spend_of,
     starts_window,
@@ -87,6 +89,15 @@ class Postponed(LiteLLMError):
         self.seconds = seconds
 
 
+class FurtherOn(Postponed):
+    """The key is in a later window than was written down: a worker began it and died. To begin an
+    earlier one would hand out that one's budget again."""
+
+    def __init__(self, window: Window) -> None:
+        super().__init__("its window is further on than was written down", 0)
+        self.window = window
+
+
 class OutOfTime(LiteLLMUnavailable):
     """The lease is about to end: whatever is left is for the next worker."""
 
@@ -96,6 +107,8 @@ def bring_in_step(client: LiteLLMClient, work: KeyWork) -> KeyResult:
     result = KeyResult(work, observed=work.observed)
     try:
         _act(client, work, result)
+    except Postponed as postponed:
+        result.error = postponed
     except LiteLLMError as error:
         result.error = error
         result.in_doubt = result.in_doubt or getattr(error, "outcome_unknown", False)
@@ -111,6 +124,10 @@ def _act(client: LiteLLMClient, work: KeyWork, result: KeyResult) -> None:
     if work.in_doubt:
         _check_time(work)
         _see(result, client.get_key(work.key_hash))
+        if work.desired is not None and result.observed is not None:
+            window = further_window(work.desired, result.observed)
+            if window is not None:
+                raise FurtherOn(window)
     # After a lost answer the gateway may already show what the lost call did; the last state that
     # was certain tells whether access was taken away.
     before = [state for state in (work.observed, result.observed) if state is not None]

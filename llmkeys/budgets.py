@@ -21,6 +21,7 @@ from llmkeys.desired import budget_of, entitlement_of, window_of
 from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.models import VirtualKey
 from llmkeys.spec import MONEY_TOLERANCE, State, Window, money, observe_key, spend_of
+from plans.models import CurrentEntitlement
 from tesslate.lib.cause import Cause
 
 # The share of what is left that goes to a key: one that is being replaced needs little.
@@ -129,7 +130,7 @@ def _settle_family(
     live = [key for key in family if key.lifecycle != VirtualKey.Lifecycle.RETIRED]
     if entitlement is None or not live:
         return
-    window = str(window_of(live[-1], entitlement))
+    window = str(_put_in_one_window(live, family, entitlement))
     gone = [
         key
         for key in family
@@ -155,6 +156,22 @@ def _settle_family(
             marking.mark_keys(
                 VirtualKey.objects.filter(pk__in=others), cause=Cause.system("budget split")
             )
+
+
+def _put_in_one_window(
+    live: Iterable[VirtualKey], family: Iterable[VirtualKey], entitlement: CurrentEntitlement
+) -> Window:
+    """The furthest that any key of theirs was in, one that is gone included: a worker may have died
+    after it took one of them on."""
+    windows = [window_of(key, entitlement) for key in family]
+    furthest = Window(max(w.start for w in windows), max(w.resets for w in windows))
+    for key in live:
+        if window_of(key, entitlement) != furthest:
+            key.window_start, key.spend_resets = furthest.start, furthest.resets
+            VirtualKey.objects.filter(pk=key.pk).update(
+                window_start=key.window_start, spend_resets=key.spend_resets
+            )
+    return furthest
 
 
 def _basis(

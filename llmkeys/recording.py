@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from llmkeys.acting import KeyResult, Note, Postponed, expectation
+from llmkeys.acting import FurtherOn, KeyResult, Note, Postponed, expectation
 from llmkeys.bulk import update_each
 from llmkeys.leases import LONGEST_WAIT, Claim
 from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
@@ -141,15 +141,25 @@ def _changes(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any
     used = last_used(result.row) if result.row else None
     if used is not None:
         seen["last_used_at"] = used
+    if isinstance(result.error, FurtherOn):
+        return seen | _further_on(row, result.error.window) | _waiting(result.error, now)
     if isinstance(result.error, Postponed):
-        return {
-            "attempts": F("attempts") - 1,
-            "next_attempt_at": now + timedelta(seconds=result.error.seconds),
-            "last_error": str(result.error)[:500],
-        }
+        return _waiting(result.error, now)
     if result.error is not None:
         return seen | _failure(row, result, now)
     return seen | _success(row, result, now) | _probing(row, result, now)
+
+
+def _waiting(reason: Postponed, now: datetime) -> dict[str, Any]:
+    return {
+        "attempts": F("attempts") - 1,
+        "next_attempt_at": now + timedelta(seconds=reason.seconds),
+        "last_error": str(reason)[:500],
+    }
+
+
+def _further_on(row: VirtualKey, window: Window) -> dict[str, Any]:
+    return _entered(row, window) | {"spend_resets": max(row.spend_resets, window.resets)}
 
 
 def _success(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -226,6 +226,19 @@ def changes_needed(desired: State, observed: State) -> State:
 def starts_window(desired: State, observed: State) -> bool:
     before: Any = (observed.get("metadata") or {}).get("window")
     return bool(desired["metadata"]["window"] != before)
+
+
+# A year's period, and what a calendar may add: further on lies only what somebody has made up.
+FURTHEST_AHEAD = timedelta(days=400)
+
+
+def further_window(desired: State, observed: State) -> Window | None:
+    """The window that a key is in already, where that is later than the one it should begin."""
+    seen = Window.named(str((observed.get("metadata") or {}).get("window", "")))
+    wanted = Window.named(str(desired["metadata"]["window"]))
+    if seen is None or wanted is None or not wanted < seen:
+        return None
+    return seen if seen.start < wanted.start + FURTHEST_AHEAD else None
 
 
 def creation(desired: State, *, spend: Decimal) -> State:

@@ -1,12 +1,22 @@
 """Budget windows are ours: they follow the billing period, start once, and never start again."""
 
 from datetime import UTC, datetime, timedelta
+from unittest import mock
 
 import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from llmkeys import acting, gateway, leases, marking, reconcile, rotation, services
+from llmkeys import (
+    acting,
+    gateway,
+    leases,
+    marking,
+    reconcile,
+    recording,
+    rotation,
+    services,
+)
 from llmkeys.models import KeyEvent, VirtualKey
 from plans.models import Plan
 from tesslate.lib.cause import Cause
@@ -192,6 +202,47 @@ def test_a_first_key_given_again_hands_out_no_budget_again(
     sync()
     row = standin.key(VirtualKey.live.get(user=user))
     assert (row.max_budget or 0) - row.spend == pytest.approx(0.2)
+
+
+def begun_by_a_worker_that_died(user: User, plan: Plan, start: datetime) -> None:
+    entitle(user, plan, period_start=start)
+    with mock.patch.object(recording, "record", return_value=False):
+        reconcile.sync_batch()
+    VirtualKey.objects.update(lease_until=timezone.now())
+
+
+def test_a_window_that_a_dead_worker_began_is_not_left_for_an_earlier_one(
+    standin: StandIn, key: VirtualKey, user: User, free: Plan
+) -> None:
+    begun_by_a_worker_that_died(user, free, NEXT)
+    standin.spend(key, 0.4)
+    entitle(user, free, period_start=PERIOD_START + timedelta(days=2))
+    sync()
+    row = standin.key(key)
+    assert (row.metadata or {})["window"] == NEXT.isoformat()
+    assert row.spend == 0.4
+    assert only_key(user).is_in_step
+
+
+def test_all_keys_follow_to_the_window_that_a_dead_worker_began_for_one(
+    standin: StandIn, key: VirtualKey, user: User, free: Plan
+) -> None:
+    begun_by_a_worker_that_died(user, free, NEXT)
+    entitle(user, free, period_start=PERIOD_START + timedelta(days=2))
+    new = rotation.rotate_key(key=key, cause=CAUSE, overlap=timedelta(hours=1))
+    sync()
+    windows = {(standin.key(each).metadata or {})["window"] for each in (key, new)}
+    assert windows == {NEXT.isoformat()}
+
+
+def test_a_window_that_somebody_made_up_at_the_gateway_is_not_followed(
+    standin: StandIn, key: VirtualKey, user: User, free: Plan
+) -> None:
+    metadata = {**(standin.key(key).metadata or {}), "window": "2999-01-01T00:00:00+00:00"}
+    standin.edit(key, metadata=metadata)
+    marking.mark_keys(VirtualKey.objects.all(), cause=CAUSE, in_doubt=True)
+    sync()
+    assert (standin.key(key).metadata or {})["window"] == PERIOD_START.isoformat()
 
 
 def test_U07_a_budget_of_zero_lets_nothing_through(
