@@ -342,6 +342,11 @@ class Upstream:
         )  # fmt: skip
         return (await self._connection()).send(request)
 
+    @property
+    def connections(self) -> int:
+        """How many are open, busy and idle."""
+        return len(self._open)
+
     def close(self) -> None:
         """For good: idle connections, busy ones, and those that are only now being made."""
         self._is_closed = True
@@ -354,13 +359,18 @@ class Upstream:
             connection = self._idle.pop()
             if connection.is_open:
                 return connection
+        connection = _Connection(self)
         try:
             async with asyncio.timeout(self._connect_timeout):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: _Connection(self), self._host, self._port, ssl=self._tls
+                await asyncio.get_running_loop().create_connection(
+                    lambda: connection, self._host, self._port, ssl=self._tls
                 )
-        except (OSError, TimeoutError) as error:
-            raise GatewayDown(type(error).__name__) from error
+        except BaseException as error:
+            # uvloop tells nothing to a connection that was made while its maker was cancelled.
+            connection.connection_lost(None)
+            if isinstance(error, OSError | TimeoutError):
+                raise GatewayDown(type(error).__name__) from error
+            raise
         if self._is_closed:
             raise GatewayDown("this process is ending")
         return connection

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
+import uvloop
 
-from chatproxy.upstream import BrokenOff, GatewayDown, Upstream
+from chatproxy.upstream import Answer, BrokenOff, GatewayDown, Upstream
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
 
@@ -71,3 +72,29 @@ async def test_a_connection_made_after_the_pool_was_closed_does_not_stay(peer, u
         with pytest.raises(GatewayDown):
             await upstream.get(b"/", b"")
         await peer.lost.wait()
+
+
+def test_a_connection_made_for_somebody_who_left_meanwhile_is_not_kept():
+    async def leave_while_connecting() -> int:
+        peer = Peer()
+        server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server:
+            upstream = Upstream(f"http://127.0.0.1:{port}", connect_timeout=5)
+            for turns in range(12):
+                asking = asyncio.create_task(upstream.get(b"/", b""))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                answers = await asyncio.gather(asking, return_exceptions=True)
+                for answer in answers:
+                    if isinstance(answer, Answer):
+                        answer.close()
+            for _ in range(500):
+                if upstream.connections == 0:
+                    break
+                await asyncio.sleep(0.01)
+            return upstream.connections
+
+    # As the server runs it: asyncio's own loop tells of such connections, uvloop does not.
+    assert uvloop.run(leave_while_connecting()) == 0
