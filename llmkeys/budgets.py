@@ -20,7 +20,7 @@ from llmkeys import marking
 from llmkeys.desired import budget_of, entitlement_of, window_of
 from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.models import VirtualKey
-from llmkeys.spec import MONEY_TOLERANCE, State, Window, money, observe_key, spend_of
+from llmkeys.spec import MONEY_TOLERANCE, State, Window, money, observe_key, spend_of, window_in
 from plans.models import CurrentEntitlement
 from tesslate.lib.cause import Cause
 
@@ -115,7 +115,7 @@ def _look(client: LiteLLMClient, key: VirtualKey) -> None:
     if row is None:
         return
     key.observed, key.spend = observe_key(row), spend_of(row)
-    window = Window.named(str(key.observed["metadata"].get("window") or ""))
+    window = window_in(key.observed)
     if window is not None:
         key.window, key.window_start = str(window), window.start
     VirtualKey.objects.filter(pk=key.pk, observed=None).update(

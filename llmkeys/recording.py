@@ -20,7 +20,7 @@ from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
 from llmkeys.marking import behind, mark_keys
 from llmkeys.metrics import ACCESS_LAG, SYNC_LAG, SYNCS
 from llmkeys.models import KeyEvent, PlanAtGateway, VirtualKey
-from llmkeys.spec import Window, last_used, observe_key
+from llmkeys.spec import Window, last_used, observe_key, window_in
 from plans.models import StripeEvent
 from tesslate.lib import changes
 from tesslate.lib.cause import Cause
@@ -180,8 +180,7 @@ def _success(row: VirtualKey, result: KeyResult, now: datetime) -> dict[str, Any
         return (
             stored | _entered(row, _unforeseen(row, result)) | {"removed_at": row.removed_at or now}
         )
-    window = Window.named(str(work.desired["metadata"]["window"]))
-    return stored | _entered(row, window) | {"removed_at": None}
+    return stored | _entered(row, window_in(work.desired)) | {"removed_at": None}
 
 
 def _entered(row: VirtualKey, window: Window | None) -> dict[str, Any]:
@@ -199,8 +198,7 @@ def _unforeseen(row: VirtualKey, result: KeyResult) -> Window | None:
     was written down of it: nobody lived to write down that it was made, or that it was renewed."""
     if result.row is None:
         return None
-    seen = Window.named(str(observe_key(result.row)["metadata"].get("window", "")))
-    known = Window.named(row.window)
+    seen, known = window_in(observe_key(result.row)), Window.named(row.window)
     return seen if seen is not None and (known is None or seen > known) else None
 
 

@@ -228,14 +228,18 @@ def starts_window(desired: State, observed: State) -> bool:
     return bool(desired["metadata"]["window"] != before)
 
 
+def window_in(state: State) -> Window | None:
+    """The window that a key's state names, desired or observed; None where it names none."""
+    return Window.named(str((state.get("metadata") or {}).get("window", "")))
+
+
 # A year's period, and what a calendar may add: further on lies only what somebody has made up.
 FURTHEST_AHEAD = timedelta(days=400)
 
 
 def further_window(desired: State, observed: State) -> Window | None:
     """The window that a key is in already, where that is later than the one it should begin."""
-    seen = Window.named(str((observed.get("metadata") or {}).get("window", "")))
-    wanted = Window.named(str(desired["metadata"]["window"]))
+    seen, wanted = window_in(observed), window_in(desired)
     if seen is None or wanted is None or not wanted < seen:
         return None
     return seen if seen.start < wanted.start + FURTHEST_AHEAD else None
