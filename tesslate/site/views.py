@@ -10,13 +10,15 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.models import User
+from chatproxy.selectors import usage_in_period
 from plans.selectors import current_entitlement
-from tesslate.site.account import account_page, budget, own_subscription
+from tesslate.site.account import account_page, budget, own_subscription, percent
 from tesslate.site.back_from_stripe import back_from_stripe
 from tesslate.site.picker import model_groups, plan_names
 from tesslate.site.pricing import MONTH, YEAR, price_list
@@ -199,6 +201,8 @@ def playground(request: HttpRequest) -> HttpResponse:
     entitlement = current_entitlement(user)
     plan = entitlement.plan
     groups = model_groups(plan)
+    spent = usage_in_period(user, entitlement.period_start, timezone.now())
+    allowed = budget(entitlement)
     return render(
         request,
         "site/playground.html",
@@ -207,9 +211,13 @@ def playground(request: HttpRequest) -> HttpResponse:
             "groups": groups,
             "selected": groups[0].models[0].name if groups else "",
             "starters": STARTERS,
+            "spent": spent,
+            "budget": allowed,
+            "budget_percent": percent(spent.cost, allowed),
+            "period_end": entitlement.period_end,
             "config": {
                 "owner": str(user.pk),
-                "budget": float(budget(entitlement)),
+                "budget": float(allowed),
                 "planNames": plan_names(),
             },
         },

@@ -32,7 +32,7 @@ def staff_sign_in(page: Page, product: Product) -> None:
 
 
 def choose_model(page: Page, name: str) -> None:
-    page.locator(f'input[name="model"][value="{name}"]').check(force=True)
+    page.locator(f'input[name="model"][value="{name}"]').check()
 
 
 def say(page: Page, text: str) -> None:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.e2e.people import ask, choose_model, say, sign_up
 from tests.e2e.product import Product
@@ -84,6 +84,22 @@ def test_a_refused_question_can_be_asked_of_another_model(page: Page, newcomer):
     page.get_by_role("button", name="Ask again").click()
     expect(page.locator(".turn--assistant .turn__foot")).to_contain_text("out tokens")
     expect(page.locator(".turn--user")).to_have_count(1)
+
+
+def test_models_stay_where_they_are_while_the_usage_arrives(page: Page, newcomer):
+    sign_up(page, *newcomer)
+    held: list[Route] = []
+    page.route("**/api/me", lambda route: held.append(route))
+    with page.expect_request("**/api/me"):
+        page.reload()
+    model = page.locator(f'.choice:has(input[value="{PRO_MODEL}"])')
+    before = model.bounding_box()
+    usage = page.locator("[data-usage]")
+    usage.evaluate("region => region.firstElementChild.dataset.early = ''")
+    while held:
+        held.pop().continue_()
+    expect(usage.locator("[data-early]")).to_have_count(0)
+    assert model.bounding_box() == before
 
 
 def test_access_that_is_still_being_set_up_is_waited_for(page: Page, newcomer):

@@ -1,4 +1,5 @@
 from tesslate.site.picker import model_groups
+from tests.site.ledger import chat_request
 
 
 def test_asks_strangers_to_sign_in(client, db):
@@ -26,3 +27,10 @@ def test_a_plan_without_models_still_has_a_page(signed_in, free_plan):
 
 def test_opens_with_a_model_of_the_plan(signed_in):
     assert signed_in.get("/playground").context["selected"] == "small"
+
+
+def test_says_what_is_used_up_before_any_script_runs(signed_in, user):
+    chat_request(user, cost="0.40")
+    page = signed_in.get("/playground").content.decode()
+    assert "$0.40 of $" in page
+    assert "1 request ·" in page
