@@ -144,7 +144,12 @@ def triage(event: dict[str, Any]) -> tuple[str, str]:
 
 
 # A claim that was never given back is a worker that died: perhaps of this very event.
+# The queue is read in its order, up to the first event to be had. Left to itself PostgreSQL takes
+# a queue that it last saw empty for short, and gathers and sorts all of it, with every entry that
+# left since the last vacuum, for each claim.
 _CLAIM = """
+    SET LOCAL enable_bitmapscan = off;
+    SET LOCAL enable_sort = off;
     UPDATE plans_stripeevent SET
         claimed_until = %(until)s,
         attempts = attempts + 1,
@@ -163,7 +168,7 @@ _CLAIM = """
         ORDER BY next_attempt_at, id
         FOR UPDATE SKIP LOCKED LIMIT 1
     )
-    RETURNING *
+    RETURNING id
 """
 
 _FINISH = """
@@ -175,7 +180,15 @@ _FINISH = """
 
 def claim_next_event(now: datetime) -> StripeEvent | None:
     """The oldest due event, held for LEASE; customers that another worker is at are left out."""
-    return next(iter(StripeEvent.objects.raw(_CLAIM, {"now": now, "until": now + LEASE})), None)
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM, {"now": now, "until": now + LEASE})
+        while cursor.nextset():
+            pass
+        claimed = cursor.fetchone()
+    if claimed is None:
+        return None
+    rows = StripeEvent.objects.raw("SELECT * FROM plans_stripeevent WHERE id = %s", claimed)
+    return next(iter(rows))
 
 
 def process_next_event(*, now: datetime | None = None) -> bool:

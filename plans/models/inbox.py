@@ -54,10 +54,17 @@ class StripeEvent(models.Model):
         verbose_name = "Stripe event"
         permissions = [("view_personal_data", "Can see personal data in events")]
         indexes = [
+            # In the queue's whole order: a worker takes the first entry and reads no further,
+            # however many events have left the queue since its entries were last cleared away.
             models.Index(
-                fields=["next_attempt_at"],
+                fields=["next_attempt_at", "id"],
                 condition=Q(state="pending"),
-                name="stripe_event_due",
+                name="stripe_event_queue",
+            ),
+            models.Index(
+                fields=["stripe_customer_id"],
+                condition=Q(state="pending"),
+                name="stripe_event_waiting",
             ),
             models.Index(fields=["-received_at"], name="stripe_event_newest"),
             models.Index(fields=["state", "-received_at"], name="stripe_event_by_state"),
