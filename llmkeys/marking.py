@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -46,9 +46,47 @@ def mark_keys(keys: QuerySet[VirtualKey], *, cause: Cause, **changes: Any) -> li
     return ids
 
 
-def mark_users(user_ids: Collection[int], *, cause: Cause) -> list[int]:
-    """Put every key of these users behind that the gateway may still know."""
-    return mark_keys(VirtualKey.objects.filter(user_id__in=user_ids, removed_at=None), cause=cause)
+# What ``behind`` says, fixed: every change of what somebody has passes through it. Locked in one
+# order, so that no two who mark the same keys wait for each other.
+_MARK_USERS = """
+    UPDATE llmkeys_virtualkey SET
+        generation = generation + 1,
+        dirty_since = COALESCE(dirty_since, %(now)s),
+        next_attempt_at = %(now)s,
+        attempts = 0,
+        parked_at = NULL,
+        cause_kind = %(kind)s,
+        cause_reference = %(reference)s,
+        cause_actor_id = %(actor)s
+    WHERE id IN (
+        SELECT id FROM llmkeys_virtualkey
+        WHERE user_id = ANY(%(users)s) AND removed_at IS NULL ORDER BY id FOR UPDATE
+    )
+    RETURNING id, user_id, lifecycle
+"""
+
+
+def mark_users(user_ids: Collection[int], *, cause: Cause) -> set[int]:
+    """Put every key of these users behind that the gateway may still know, and wake a worker.
+
+    Gives the ids of those users who hold a key that is not retired.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _MARK_USERS,
+            {
+                "now": timezone.now(),
+                "kind": cause.kind,
+                "reference": cause.reference[:255],
+                "actor": cause.actor_id,
+                "users": list(user_ids),
+            },
+        )
+        marked = cursor.fetchall()
+    if marked:
+        wake(sorted(pk for pk, _, _ in marked))
+    retired = VirtualKey.Lifecycle.RETIRED
+    return {user_id for _, user_id, lifecycle in marked if lifecycle != retired}
 
 
 def mark_plans(plan_ids: Collection[int], *, cause: Cause) -> None:

@@ -56,7 +56,6 @@ def _new_key(user_id: int, label: str, cause: Cause, **window: Any) -> VirtualKe
     )
 
 
-# Fixed: every change of what somebody has passes through it, and hardly ever finds anybody.
 _KEYLESS = """
     SELECT id FROM accounts_user AS person
     WHERE id = ANY(%s) AND deleted_at IS NULL AND is_active AND NOT EXISTS (
@@ -70,6 +69,8 @@ def ensure_first_keys(user_ids: Collection[int], *, cause: Cause) -> list[int]:
 
     Closed accounts get none, whatever arrives late about them.
     """
+    if not user_ids:
+        return []
     with connection.cursor() as cursor:
         cursor.execute(_KEYLESS, [list(user_ids)])
         keyless = [pk for (pk,) in cursor.fetchall()]

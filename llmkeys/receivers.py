@@ -18,8 +18,8 @@ from tesslate.lib.cause import Cause
 @receiver(entitlements_changed)
 def follow_entitlements(user_ids: Collection[int], cause: Cause, **kwargs: Any) -> None:
     """Users may have something else now: a first key, or the keys that they have, must follow."""
-    marking.mark_users(user_ids, cause=cause)
-    provisioning.ensure_first_keys(user_ids, cause=cause)
+    holders = marking.mark_users(user_ids, cause=cause)
+    provisioning.ensure_first_keys(set(user_ids) - holders, cause=cause)
     spend_budgets.follow_entitlements(user_ids)
     overage.follow_entitlements(user_ids)
 

@@ -143,11 +143,13 @@ def triage(event: dict[str, Any]) -> tuple[str, str]:
     return State.PENDING, ""
 
 
+_COLUMNS = [field.attname for field in StripeEvent._meta.concrete_fields]
+
 # A claim that was never given back is a worker that died: perhaps of this very event.
 # The queue is read in its order, up to the first event to be had. Left to itself PostgreSQL takes
 # a queue that it last saw empty for short, and gathers and sorts all of it, with every entry that
 # left since the last vacuum, for each claim.
-_CLAIM = """
+_CLAIM = f"""
     SET LOCAL enable_bitmapscan = off;
     SET LOCAL enable_sort = off;
     UPDATE plans_stripeevent SET
@@ -168,8 +170,8 @@ _CLAIM = """
         ORDER BY next_attempt_at, id
         FOR UPDATE SKIP LOCKED LIMIT 1
     )
-    RETURNING id
-"""
+    RETURNING {", ".join(_COLUMNS)}
+"""  # noqa: S608 - names of columns
 
 _FINISH = """
     UPDATE plans_stripeevent
@@ -184,11 +186,13 @@ def claim_next_event(now: datetime) -> StripeEvent | None:
         cursor.execute(_CLAIM, {"now": now, "until": now + LEASE})
         while cursor.nextset():
             pass
-        claimed = cursor.fetchone()
-    if claimed is None:
+        row = cursor.fetchone()
+    if row is None:
         return None
-    rows = StripeEvent.objects.raw("SELECT * FROM plans_stripeevent WHERE id = %s", claimed)
-    return next(iter(rows))
+    values = dict(zip(_COLUMNS, row, strict=True))
+    if values["payload"] is not None:
+        values["payload"] = orjson.loads(values["payload"])
+    return StripeEvent.from_db(connection.alias, _COLUMNS, list(values.values()))
 
 
 def process_next_event(*, now: datetime | None = None) -> bool:

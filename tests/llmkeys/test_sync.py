@@ -1,12 +1,14 @@
 """The reconciler: whatever fails, the gateway ends up saying what the plan says."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from llmkeys import gateway
+from llmkeys import gateway, marking
 from llmkeys.metrics import ACCESS_LAG
 from llmkeys.models import KeyEvent, VirtualKey
 from plans.models import Plan, StripeEvent
@@ -54,6 +56,25 @@ def test_a_plan_change_moves_the_same_key(
     assert len(standin.writes("/key/")) == 1
     assert standin.key(key).max_budget == 50
     assert KeyEvent.objects.filter(key=key, action="updated").exists()
+
+
+def test_marking_a_user_is_marking_their_keys(key: VirtualKey, user: User) -> None:
+    cause = Cause.staff(user.pk, "x" * 300)
+    VirtualKey.objects.update(attempts=3, parked_at=timezone.now())
+    before = VirtualKey.objects.values().get()
+    first = timezone.now()
+
+    def marked(mark: Callable[[], object]) -> dict[str, Any]:
+        VirtualKey.objects.update(**{name: before[name] for name in ("generation", "attempts")})
+        VirtualKey.objects.update(dirty_since=first, parked_at=before["parked_at"])
+        mark()
+        return VirtualKey.objects.values().get()
+
+    one = marked(lambda: marking.mark_keys(VirtualKey.objects.all(), cause=cause))
+    other = marked(lambda: marking.mark_users([user.pk], cause=cause))
+    assert other.pop("next_attempt_at") > one.pop("next_attempt_at")
+    assert other == one
+    assert (one["generation"], one["attempts"]) == (before["generation"] + 1, 0)
 
 
 def waits() -> tuple[float, float]:

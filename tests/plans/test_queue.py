@@ -70,6 +70,6 @@ def test_a_purchase_costs_a_fixed_handful_of_statements(
     current_entitlement(user)
     wire.put(sub := stripe_subscription())
     deliver(stripe_event("customer.subscription.created", sub))
-    with django_assert_max_num_queries(23):  # two of them are the savepoint's
+    with django_assert_max_num_queries(20):  # two of them are the savepoint's
         process_next_event()
     assert current_entitlement(user).plan.code == "plus"
