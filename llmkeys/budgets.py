@@ -4,7 +4,8 @@ LiteLLM counts money per key. While a user has more than one (a rotation's overl
 allows several), each gets a part, so that what all of them can spend in a window is never more than
 the budget: *the sum over all keys of what they have spent and what they may still spend equals the
 budget*, keys that are gone included. Parts are worked out anew only when something other than
-spending changes (``basis``); they are lowered at the gateway before others are raised.
+spending changes (``basis``), or when a key has spent more than its part, as it can until it is
+lowered; they are lowered at the gateway before others are raised.
 """
 
 import hashlib
@@ -57,6 +58,12 @@ def raises_budget(desired: State | None, observed: State | None) -> bool:
         return False
     before = money((observed or {}).get("max_budget")) or Decimal(0)
     return (money(desired["max_budget"]) or Decimal(0)) > before
+
+
+def outspends(desired: State | None, spend: Decimal | None) -> bool:
+    """Whether a key turns out to have spent more than it was to be lowered to."""
+    allowed = None if desired is None else money(desired["max_budget"])
+    return allowed is not None and spend is not None and spend > allowed + MONEY_TOLERANCE
 
 
 def settle(
@@ -142,7 +149,7 @@ def _settle_family(
         return
     budget = budget_of(entitlement)
     basis = _basis(window, budget, live, gone)
-    if all(key.budget_basis == basis for key in live):
+    if all(key.budget_basis == basis and not _has_outspent(key, window) for key in live):
         return
     parts = [Part(key.pk, _own_spend(client, key, window), WEIGHTS[_role(key)]) for key in live]
     spent = {part.key_id: part.spent for part in parts}
@@ -184,6 +191,11 @@ def _basis(
         *(f"{key.pk} spent {_final(key)}" for key in gone),
     ]
     return hashlib.sha256("|".join(facts).encode()).hexdigest()
+
+
+def _has_outspent(key: VirtualKey, window: str) -> bool:
+    part = key.budget_cap
+    return part is not None and key.window == window and key.spend > part + MONEY_TOLERANCE
 
 
 def _role(key: VirtualKey) -> VirtualKey.Lifecycle:

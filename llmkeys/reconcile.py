@@ -149,21 +149,25 @@ def act(
 def _act_on_group(
     client: LiteLLMClient, circuit: BatchBreaker, works: Sequence[KeyWork]
 ) -> list[KeyResult]:
-    """One user's keys, in order: what is lowered before what is raised."""
+    """One user's keys, in order: what is lowered before what is raised.
+
+    Nothing is raised while the lowering failed, or came after more had been spent than it allows:
+    then what is left for the others is to be worked out anew.
+    """
     results: list[KeyResult] = []
-    failed = False
+    held = False
     for work in works:
         try:
             circuit.guard()
         except GatewayDown:
             results.append(KeyResult(work, error=_UNTOUCHED))
             continue
-        if failed and budgets.raises_budget(work.desired, work.observed):
+        if held and budgets.raises_budget(work.desired, work.observed):
             results.append(KeyResult(work, work.observed, error=_AFTER_SIBLING))
             continue
         result = bring_in_step(client, work)
         circuit.note(result.error)
-        failed = failed or result.error is not None
+        held = held or result.error is not None or budgets.outspends(work.desired, result.spend)
         results.append(result)
     return results
 

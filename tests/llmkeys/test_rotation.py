@@ -108,6 +108,21 @@ def test_R02_a_failure_to_lower_the_old_key_holds_the_new_one_back(
     assert may_still_spend(standin, key, new) == pytest.approx(1, abs=1e-5)
 
 
+def test_R02_what_is_spent_on_the_old_key_before_it_can_be_lowered_counts_for_both(
+    standin: StandIn, key: VirtualKey
+) -> None:
+    standin.before = on("/key/update", answering(500))
+    new = rotation.rotate_key(key=key, cause=CAUSE, overlap=timedelta(hours=1))
+    reconcile.sync_batch(limit=10)
+    standin.spend(key, 0.9)
+    VirtualKey.objects.update(next_attempt_at=timezone.now())
+    reconcile.sync_batch(limit=10)
+    assert new.key_hash not in standin.keys
+    VirtualKey.objects.update(next_attempt_at=timezone.now())
+    sync()
+    assert may_still_spend(standin, key, new) == pytest.approx(0.1, abs=1e-5)
+
+
 def test_R02_what_the_old_key_left_goes_to_the_new_one_in_the_end(
     standin: StandIn, key: VirtualKey
 ) -> None:
