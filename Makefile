@@ -1,6 +1,6 @@
 # Everything a person or a machine runs here. Needs Python 3.11 or later and make, nothing else.
 # `make` alone lists the commands. Settings: PYTHON, PORT, DATA_DIR, GATEWAY, GATEWAY_MASTER_KEY,
-# ONLY, HISTORIES, MINUTES, ARGS.
+# ONLY, HISTORIES, MINUTES, EFFORT, ARGS.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh

@@ -1,14 +1,11 @@
-"""Some fifty random lives (LIVES times four); `make soak ONLY=billing` runs many more."""
-
-import os
+"""A dozen random lives, or EFFORT times as many; `make soak ONLY=billing` runs many more."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.effort import EFFORT
 from tests.plans.lives import Lives
-
-HISTORIES = int(os.environ.get("LIVES", "12"))
 
 
 @pytest.mark.django_db
@@ -17,7 +14,7 @@ def test_O11_random_lives_end_where_stripe_says(part: int) -> None:
     run_state_machine_as_test(
         Lives,
         settings=settings(
-            max_examples=HISTORIES,
+            max_examples=3 * EFFORT,
             stateful_step_count=25,
             deadline=None,
             database=None,

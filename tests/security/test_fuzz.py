@@ -1,11 +1,10 @@
 """The API against its own document: what it allows is answered as it says, and what it forbids is
 refused in the one error shape. Nothing is answered with a crash.
 
-FUZZ_EXAMPLES sets how many requests each operation gets of either kind.
+Each operation gets twice EFFORT requests of either kind.
 """
 
 import json
-import os
 from datetime import timedelta
 from typing import Any
 
@@ -28,13 +27,13 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from accounts.models import User
+from tests.effort import EFFORT
 from tests.security.things import CHAT_PATHS, Things
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("free_plan", "empty_cache")]
 
 Case = schemathesis.Case[Any]
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -95,7 +94,7 @@ def fuzz(label: str, send: Any, things: Things) -> None:
     for mode in modes:
 
         @settings(
-            max_examples=EXAMPLES,
+            max_examples=2 * EFFORT,
             deadline=None,
             database=None,
             derandomize=True,
