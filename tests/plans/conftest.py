@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from plans import webhooks
-from plans.models import Plan, Price, StripeEvent
+from plans.models import Customer, Plan, Price, StripeEvent
 from plans.publishing import publish_plans
 from plans.seeding import seed_plans
 from plans.stripe_client import Stripe, connected_to
@@ -21,10 +21,13 @@ from sandbox.stripe.api import Api
 from sandbox.stripe.engine import StripeEngine
 from sandbox.stripe.inprocess import InProcessHTTPClient
 from tesslate.lib.cause import Cause
-from tests.factories import PlanFactory, PriceFactory
+from tests.factories import CustomerFactory, PlanFactory, PriceFactory
 from tests.plans.builders import signed, stripe_event
 from tests.plans.shop import Shop, process_all
 from tests.plans.wire import Wire, stripe_over
+
+Deliver = Callable[..., Any]
+Happen = Callable[..., StripeEvent]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ def plans(db: None) -> Catalogue:
 
 
 @pytest.fixture
+def customer(user: User, plans: Catalogue) -> Customer:
+    return CustomerFactory.create(user=user, stripe_customer_id="cus_1")
+
+
+@pytest.fixture
 def wire() -> Iterator[Wire]:
     wire = Wire()
     with connected_to(stripe_over(wire)):
@@ -58,7 +66,7 @@ def wire() -> Iterator[Wire]:
 
 
 @pytest.fixture
-def deliver(client: Client) -> Callable[..., Any]:
+def deliver(client: Client) -> Deliver:
     """Post an event as Stripe does; nothing is processed yet."""
 
     def post(event: Any, **how: Any) -> Any:
@@ -74,7 +82,7 @@ def deliver(client: Client) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def happen(deliver: Callable[..., Any]) -> Callable[..., StripeEvent]:
+def happen(deliver: Deliver) -> Happen:
     """Deliver an event and process everything that is due."""
 
     def run(kind: str, about: dict[str, Any], **changes: Any) -> StripeEvent:

@@ -9,8 +9,10 @@ from django.conf import settings as django_settings
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from accounts.models import User
 from plans import inbox, webhooks
 from plans.models import Checkout, Price
+from plans.selectors import current_entitlement
 from sandbox.stripe.engine import StripeEngine
 
 
@@ -56,6 +58,10 @@ class Shop:
 
 def buy(api: APIClient, price: str, **more: Any) -> Any:
     return api.post("/api/billing/checkout", {"price": price, **more}, format="json")
+
+
+def plan_of(user: User) -> str:
+    return current_entitlement(user).plan.code
 
 
 def process_all(now: datetime | None = None) -> int:

@@ -3,42 +3,28 @@
 
 import itertools
 import random
-import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from unittest import mock
 
 import pytest
 import stripe
-from django.db import connection
 from django.utils import timezone
 
 from accounts.models import AuditEntry, User
 from plans import handlers, inbox
-from plans.inbox import claim_next_event, process_next_event, replay
+from plans.inbox import replay
 from plans.models import BillingNotice, Customer, StripeEvent, Subscription
 from plans.reconciliation import backfill_events, reconcile
 from plans.selectors import current_entitlement
 from tesslate.lib.cause import Cause
 from tests.factories import CustomerFactory, UserFactory
 from tests.plans.builders import seconds, stripe_event, stripe_subscription
-from tests.plans.conftest import Catalogue
-from tests.plans.shop import process_all
+from tests.plans.conftest import Catalogue, Deliver, Happen
+from tests.plans.shop import plan_of, process_all
 from tests.plans.wire import Wire
 
-Happen = Callable[..., StripeEvent]
-Deliver = Callable[..., Any]
 CAUSE = Cause.system("test")
-
-
-@pytest.fixture
-def customer(user: User, plans: Catalogue) -> Customer:
-    return CustomerFactory.create(user=user, stripe_customer_id="cus_1")
-
-
-def plan_of(user: User) -> str:
-    return current_entitlement(user).plan.code
 
 
 def later(**delta: float) -> Any:
@@ -343,44 +329,6 @@ def test_O17_an_object_never_seen_is_taken_from_stripe(
     assert Subscription.objects.get().stripe_subscription_id == sub["id"]
 
 
-def test_O18_the_sweep_finds_an_event_whose_wake_up_was_lost(
-    deliver: Deliver, wire: Wire, user: User, customer: Customer
-) -> None:
-    from plans.tasks import process_events
-
-    wire.put(sub := stripe_subscription())
-    deliver(stripe_event("customer.subscription.created", sub))
-    process_events()
-    assert plan_of(user) == "plus"
-
-
-def test_O19_a_worker_that_dies_loses_its_claim_in_time(
-    deliver: Deliver, wire: Wire, user: User, customer: Customer
-) -> None:
-    wire.put(sub := stripe_subscription())
-    deliver(stripe_event("customer.subscription.created", sub))
-    now = timezone.now()
-    assert claim_next_event(now) is not None  # and then it is killed
-    assert not process_next_event(now=now)
-    assert process_next_event(now=now + inbox.LEASE + timedelta(seconds=1))
-    assert plan_of(user) == "plus"
-
-
-def test_O19_an_event_that_kills_every_worker_is_set_aside(
-    deliver: Deliver, wire: Wire, user: User, customer: Customer
-) -> None:
-    wire.put(sub := stripe_subscription())
-    deliver(stripe_event("customer.subscription.created", sub))
-    now = timezone.now()
-    for _ in range(inbox.MAX_FAILURES):
-        assert claim_next_event(now) is not None  # and then it is killed
-        now += inbox.LEASE + timedelta(seconds=1)
-    assert process_next_event(now=now)
-    event = StripeEvent.objects.get()
-    assert (event.state, event.last_error) == ("dead", "Workers died while they had it.")
-    assert not wire.asked
-
-
 def test_O20_four_days_without_an_endpoint_heal_from_stripes_own_list(
     happen: Happen, wire: Wire, user: User, customer: Customer
 ) -> None:
@@ -423,92 +371,3 @@ def test_O21_the_event_clock_decides_nothing(
     wire.put({**sub, "status": "canceled"})
     happen("customer.subscription.deleted", sub, created=seconds(timezone.now()) - skew)
     assert plan_of(user) == "free"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_O04_workers_never_interleave_on_one_customer(
-    deliver: Deliver, wire: Wire, plans: Catalogue, user: User
-) -> None:
-    """Eight workers, forty events of one customer, and a Stripe that changes at every look."""
-    CustomerFactory.create(user=user, stripe_customer_id="cus_1")
-    sub = stripe_subscription()
-    at_work, most, quantity = 0, 0, itertools.count(1)
-    guard = threading.Lock()
-    # Each reading is newer than the one before; the last one taken must be the one that stays.
-    real_answer = wire._answer
-
-    def answer(method: str, path: str, params: dict[str, str]) -> Any:
-        nonlocal at_work, most
-        with guard:
-            at_work += 1
-            most = max(most, at_work)
-        item = sub["items"]["data"][0]
-        reading = {**sub, "items": {"data": [{**item, "quantity": next(quantity)}]}}
-        threading.Event().wait(0.005)
-        with guard:
-            at_work -= 1
-        return (200, reading) if sub["id"] in path else real_answer(method, path, params)
-
-    wire._answer = answer  # type: ignore[method-assign]
-    # Without a customer in the event, claiming cannot tell that they belong together.
-    for number in range(40):
-        about = sub if number % 2 else {**sub, "customer": None}
-        deliver(stripe_event("customer.subscription.updated", about))
-    Subscription.objects.create(
-        customer=user.customer,
-        stripe_subscription_id=sub["id"],
-        status="incomplete",
-        snapshot={"customer": "cus_1"},
-        read_at=timezone.now(),
-    )
-
-    def work() -> None:
-        while process_next_event():
-            pass
-        connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    process_all(later(seconds=1))
-    assert StripeEvent.objects.filter(state="processed").count() == 40
-    assert most == 1
-    # At least the twenty that coalescing cannot tell belong together were read one by one.
-    taken = next(quantity) - 1
-    assert taken >= 20
-    assert Subscription.objects.get().quantity == taken
-
-
-def test_one_reading_serves_every_event_that_asked_for_it_before(
-    deliver: Deliver, wire: Wire, user: User, customer: Customer
-) -> None:
-    wire.put(sub := stripe_subscription(), other := stripe_subscription(status="canceled"))
-    for kind in ("created", "updated", "updated"):
-        deliver(stripe_event(f"customer.subscription.{kind}", sub))
-    invoice = {"id": "in_1", "object": "invoice", "customer": "cus_1"}
-    parent = {"subscription_details": {"subscription": sub["id"]}}
-    deliver(stripe_event("invoice.paid", {**invoice, "parent": parent}))
-    deliver(stripe_event("customer.subscription.deleted", other))
-    process_all()
-    outcomes = sorted(StripeEvent.objects.values_list("outcome", flat=True))
-    assert outcomes == ["subscription.coalesced"] * 3 + ["subscription.created"] * 2
-    assert len([1 for _, path, _ in wire.asked if sub["id"] in path]) == 1
-    assert plan_of(user) == "plus"
-
-
-def test_an_event_whose_change_the_reading_does_not_show_is_not_served_by_it(
-    deliver: Deliver, wire: Wire, user: User, customer: Customer
-) -> None:
-    before = stripe_subscription(status="trialing")
-    after = {**before, "status": "active"}
-    wire.put(before)
-    deliver(stripe_event("customer.subscription.created", before))
-    deliver(
-        stripe_event(
-            "customer.subscription.updated", after, previous_attributes={"status": "trialing"}
-        )
-    )
-    process_next_event()
-    assert StripeEvent.objects.filter(state="pending").count() == 1

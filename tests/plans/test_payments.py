@@ -4,7 +4,6 @@ Here: V02, V03, V04, V08, V09 (access), V10 (access), V12, V13, V16. Revenue and
 V01, V05, V06, V07, V09, V10, V11, V14, V15 and V17, belong to the revenue ledger.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,17 +14,9 @@ from plans import stripe_reading
 from plans.models import BillingProblem, Customer, StripeEvent
 from plans.problems import problems
 from plans.selectors import current_entitlement
-from tests.factories import CustomerFactory
 from tests.plans.builders import stripe_invoice, stripe_subscription
-from tests.plans.conftest import Catalogue
+from tests.plans.conftest import Happen
 from tests.plans.wire import Wire
-
-Happen = Callable[..., StripeEvent]
-
-
-@pytest.fixture
-def customer(user: User, plans: Catalogue) -> Customer:
-    return CustomerFactory.create(user=user, stripe_customer_id="cus_1")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Subscription events: whatever Stripe says now is what the payer has (EDGE-CASES section B)."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,43 +7,24 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import AuditEntry, User
-from plans.catalogue import map_price
 from plans.entitlements import refresh_due
-from plans.models import (
-    BillingNotice,
-    BillingProblem,
-    CurrentEntitlement,
-    Customer,
-    StripeEvent,
-    Subscription,
-)
+from plans.models import BillingNotice, BillingProblem, CurrentEntitlement, Customer, Subscription
 from plans.selectors import current_entitlement
 from plans.subscriptions import read_back
 from tesslate.lib.cause import Cause
-from tests.factories import CustomerFactory, PriceFactory
+from tests.factories import PriceFactory
 from tests.plans.builders import (
     old_shape,
     seconds,
     stripe_invoice,
     stripe_item,
-    stripe_price,
     stripe_subscription,
 )
-from tests.plans.conftest import Catalogue
-from tests.plans.shop import process_all
+from tests.plans.conftest import Catalogue, Happen
+from tests.plans.shop import plan_of
 from tests.plans.wire import Wire
 
-Happen = Callable[..., StripeEvent]
 CAUSE = Cause.system("test")
-
-
-@pytest.fixture
-def customer(user: User, plans: Catalogue) -> Customer:
-    return CustomerFactory.create(user=user, stripe_customer_id="cus_1")
-
-
-def plan_of(user: User) -> str:
-    return current_entitlement(user).plan.code
 
 
 def from_now(**delta: float) -> int:
@@ -134,153 +114,6 @@ def test_B06_incomplete_expired_is_final(
     assert plan_of(user) == "free"
 
 
-@pytest.fixture
-def overdue(
-    happen: Happen, wire: Wire, user: User, customer: Customer, plans: Catalogue
-) -> dict[str, Any]:
-    """Active yesterday, past due since two days ago by its invoice."""
-    sub = stripe_subscription()
-    wire.put(sub)
-    happen("customer.subscription.created", sub)
-    late = {**sub, "status": "past_due"}
-    wire.put(
-        late,
-        stripe_invoice(
-            sub["id"], id="in_1", status_transitions={"finalized_at": from_now(days=-2)}
-        ),
-    )
-    happen("invoice.payment_failed", stripe_invoice(sub["id"], id="in_1"))
-    return late
-
-
-def test_B07_past_due_keeps_the_plan_and_tells_the_payer(
-    overdue: dict[str, Any], user: User, mailoutbox: list[Any]
-) -> None:
-    from plans.notices import send_next_notice
-
-    entitlement = current_entitlement(user)
-    assert entitlement.plan.code == "plus"
-    assert entitlement.grace_ends_at is not None
-    assert timedelta(days=11) < entitlement.grace_ends_at - timezone.now() < timedelta(days=13)
-    while send_next_notice():
-        pass
-    assert len(mailoutbox) == 1
-
-
-def test_B07_grace_ends_by_the_clock_alone(overdue: dict[str, Any], user: User) -> None:
-    ends_at = current_entitlement(user).grace_ends_at
-    assert ends_at is not None
-    assert refresh_due(at=ends_at - timedelta(seconds=1)) == 0
-    assert refresh_due(at=ends_at) == 1
-    assert CurrentEntitlement.objects.get(user=user).plan.code == "free"
-
-
-def test_B08_paying_clears_grace(
-    overdue: dict[str, Any], happen: Happen, wire: Wire, user: User
-) -> None:
-    wire.put(
-        {**overdue, "status": "active"}, stripe_invoice(overdue["id"], id="in_1", status="paid")
-    )
-    happen("invoice.paid", stripe_invoice(overdue["id"], id="in_1", status="paid"))
-    entitlement = current_entitlement(user)
-    assert (entitlement.plan.code, entitlement.grace_ends_at) == ("plus", None)
-    assert Subscription.objects.get().past_due_since is None
-
-
-@pytest.mark.parametrize("status", ["unpaid", "canceled"])
-def test_B09_B10_unpaid_and_canceled_fall_back(
-    overdue: dict[str, Any], happen: Happen, wire: Wire, user: User, status: str
-) -> None:
-    wire.put({**overdue, "status": status})
-    happen("customer.subscription.updated", overdue)
-    assert plan_of(user) == "free"
-
-
-def test_B11_a_later_failure_does_not_extend_grace(
-    overdue: dict[str, Any], happen: Happen, wire: Wire, user: User
-) -> None:
-    ends_at = current_entitlement(user).grace_ends_at
-    retried = stripe_invoice(
-        overdue["id"],
-        id="in_1",
-        attempt_count=4,
-        status_transitions={"finalized_at": from_now(days=-2)},
-    )
-    retried["status_transitions"] = wire.objects["in_1"]["status_transitions"]
-    wire.put(retried, stripe_invoice(overdue["id"], id="in_2", created=from_now(days=1)))
-    for _ in range(3):
-        happen("invoice.payment_failed", retried)
-    assert current_entitlement(user).grace_ends_at == ends_at
-
-
-def test_B11_a_paid_invoice_in_between_begins_a_new_run(
-    overdue: dict[str, Any], happen: Happen, wire: Wire
-) -> None:
-    day = 86_400
-    wire.remove("in_1")
-    for number, status in enumerate(["open", "paid", "open", "void", "open"]):
-        wire.put(
-            stripe_invoice(
-                overdue["id"],
-                id=f"in_{number}x",
-                status=status,
-                created=1_790_000_000 + number * day,
-                status_transitions={"finalized_at": 1_790_000_000 + number * day},
-            )
-        )
-    happen("customer.subscription.updated", overdue)
-    since = Subscription.objects.get().past_due_since
-    assert since == datetime.fromtimestamp(1_790_000_000 + 2 * day, UTC)
-
-
-def test_B11_voiding_the_only_invoice_of_one_never_paid_begins_no_grace(
-    happen: Happen, wire: Wire, user: User, customer: Customer
-) -> None:
-    sub = stripe_subscription(status="past_due", start_date=from_now(days=-28))
-    wire.put(sub, stripe_invoice(sub["id"], status="void", billing_reason="subscription_create"))
-    happen("invoice.voided", stripe_invoice(sub["id"], status="void"))
-    assert plan_of(user) == "free"
-
-
-def test_B11_an_invoice_over_nothing_does_not_end_the_run_of_failed_payments(
-    happen: Happen, wire: Wire, user: User, customer: Customer
-) -> None:
-    sub = stripe_subscription(status="past_due")
-    wire.put(
-        sub,
-        stripe_invoice(
-            sub["id"],
-            created=from_now(days=-20),
-            status_transitions={"finalized_at": from_now(days=-20)},
-        ),
-        stripe_invoice(sub["id"], created=from_now(days=-3), status="paid", amount_due=0),
-    )
-    happen("customer.subscription.updated", sub)
-    assert plan_of(user) == "free"
-
-
-def test_B12_action_required_reminds_once_and_changes_nothing(
-    happen: Happen, wire: Wire, user: User, customer: Customer
-) -> None:
-    sub = stripe_subscription(status="incomplete")
-    invoice = stripe_invoice(sub["id"])
-    wire.put(sub, invoice)
-    happen("invoice.payment_action_required", invoice)
-    happen("invoice.payment_action_required", invoice)
-    assert BillingNotice.objects.get().kind == "action_required"
-    assert plan_of(user) == "free"
-
-
-def test_B12_nobody_is_reminded_of_what_is_paid_already(
-    happen: Happen, wire: Wire, user: User, customer: Customer
-) -> None:
-    sub = stripe_subscription()
-    invoice = stripe_invoice(sub["id"], status="paid")
-    wire.put(sub, invoice)
-    happen("invoice.payment_action_required", {**invoice, "status": "open"})
-    assert not BillingNotice.objects.exists()
-
-
 def test_B13_cancel_at_period_end_and_un_cancel(
     happen: Happen, wire: Wire, user: User, customer: Customer
 ) -> None:
@@ -306,82 +139,6 @@ def test_B13_cancel_at_a_date_takes_effect_by_the_clock(
     assert plan_of(user) == "plus"
     refresh_due(at=datetime.fromtimestamp(sub["cancel_at"], UTC))
     assert CurrentEntitlement.objects.get(user=user).plan.code == "free"
-
-
-def test_B14_an_unknown_price_keeps_the_last_good_plan_and_is_a_problem(
-    happen: Happen, wire: Wire, user: User, customer: Customer
-) -> None:
-    sub = stripe_subscription()
-    wire.put(sub)
-    happen("customer.subscription.created", sub)
-    wire.put({**sub, "items": {"data": [stripe_item("price_unheard_of")]}})
-    event = happen("customer.subscription.updated", sub)
-    assert plan_of(user) == "plus"
-    assert (event.state, event.outcome) == ("quarantined", "quarantined:price")
-
-
-def test_B14_an_unknown_price_from_the_start_gives_nothing(
-    happen: Happen, wire: Wire, user: User, customer: Customer
-) -> None:
-    sub = stripe_subscription(price="price_unheard_of")
-    wire.put(sub)
-    happen("customer.subscription.created", sub)
-    assert plan_of(user) == "free"
-
-
-def test_B14_an_item_that_names_no_price_gives_nothing_though_a_price_is_unpublished(
-    happen: Happen, wire: Wire, user: User, customer: Customer, plans: Catalogue
-) -> None:
-    PriceFactory.create(plan=plans.pro, interval="year", stripe_price_id=None)
-    sub = stripe_subscription(items=[stripe_item({**stripe_price(), "id": ""})])
-    wire.put(sub)
-    event = happen("customer.subscription.created", sub)
-    assert plan_of(user) == "free"
-    assert event.outcome == "quarantined:price"
-
-
-def test_B14_mapping_the_price_gives_everyone_who_pays_it_the_plan(
-    happen: Happen, wire: Wire, user: User, customer: Customer, plans: Catalogue
-) -> None:
-    sub = stripe_subscription(price="price_unheard_of")
-    wire.put(sub, stripe_price("price_unheard_of", unit_amount=4200))
-    event = happen("customer.subscription.created", sub)
-    price = map_price(stripe_price_id="price_unheard_of", plan=plans.pro, cause=CAUSE)
-    assert plan_of(user) == "pro"
-    assert (price.unit_amount, price.archived_at is None) == (4200, False)
-    process_all()
-    event.refresh_from_db()
-    assert event.state == "processed"
-
-
-def test_B14_mapping_the_price_also_settles_events_that_name_no_customer(
-    happen: Happen, wire: Wire, customer: Customer, plans: Catalogue
-) -> None:
-    sub = stripe_subscription(price="price_odd")
-    invoice = stripe_invoice(sub["id"], status="paid")
-    wire.put(sub, invoice, sub["items"]["data"][0]["price"])
-    paid = happen("invoice_payment.paid", {"id": "inpay_1", "invoice": invoice["id"]})
-    assert (paid.stripe_customer_id, paid.outcome) == ("", "quarantined:price")
-    map_price(stripe_price_id="price_odd", plan=plans.pro, cause=CAUSE)
-    process_all()
-    paid.refresh_from_db()
-    assert paid.state == "processed"
-
-
-def test_B15_the_price_id_goes_before_the_lookup_key(
-    happen: Happen, wire: Wire, user: User, customer: Customer, plans: Catalogue
-) -> None:
-    plans.pro_price.lookup_key = "the_key"
-    plans.pro_price.save()
-    both = stripe_price("price_plus", lookup_key="the_key")
-    sub = stripe_subscription(items=[stripe_item(both)])
-    wire.put(sub)
-    happen("customer.subscription.created", sub)
-    assert plan_of(user) == "plus"
-    moved = stripe_price("price_new_at_stripe", lookup_key="the_key")
-    wire.put({**sub, "items": {"data": [stripe_item(moved)]}})
-    happen("customer.subscription.updated", sub)
-    assert plan_of(user) == "pro"
 
 
 def test_B16_B17_up_at_once_and_down_when_stripe_says(
@@ -568,26 +325,6 @@ def test_B31_metadata_written_by_staff_at_stripe_gives_nothing(
     happen("customer.subscription.updated", sub)
     assert plan_of(user) == "free"
     assert "override" not in Subscription.objects.get().snapshot["metadata"]
-
-
-@pytest.mark.parametrize("event", ["invoice.overdue", "invoice.marked_uncollectible"])
-def test_B32_invoices_by_mail_are_overdue_since_their_due_date(
-    happen: Happen, wire: Wire, user: User, customer: Customer, event: str
-) -> None:
-    sub = stripe_subscription(status="past_due", collection_method="send_invoice")
-    status = "uncollectible" if event.endswith("uncollectible") else "open"
-    invoice = stripe_invoice(
-        sub["id"],
-        collection_method="send_invoice",
-        status=status,
-        due_date=from_now(days=-1),
-        status_transitions={"finalized_at": from_now(days=-31)},
-    )
-    wire.put(sub, invoice)
-    happen(event, invoice)
-    since = Subscription.objects.get().past_due_since
-    assert since == datetime.fromtimestamp(invoice["due_date"], UTC)
-    assert plan_of(user) == "plus"
 
 
 def test_B33_the_reason_of_a_cancellation_is_kept_for_staff(

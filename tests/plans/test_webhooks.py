@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -22,13 +21,11 @@ from plans.signatures import BadSignature, verify
 from plans.tasks import prune_payloads
 from tests.factories import CustomerFactory
 from tests.plans.builders import signed, stripe_event, stripe_subscription
-from tests.plans.conftest import Catalogue
+from tests.plans.conftest import Catalogue, Deliver
 from tests.plans.shop import process_all
 from tests.plans.wire import Wire
 
 pytestmark = pytest.mark.django_db
-
-Deliver = Callable[..., Any]
 
 
 @pytest.fixture
