@@ -1,11 +1,12 @@
 """Real worker processes, killed with SIGKILL at whatever they are doing."""
 
 import os
-import signal
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from pytest_django import Settings
 
 from accounts.models import User
 from llmkeys import gateway, marking, reconcile
-from llmkeys.models import VirtualKey
+from llmkeys.models import PlanAtGateway, VirtualKey
 from plans.models import Plan
 from sandbox.serving import served
 from tests.factories import UserFactory
@@ -28,10 +29,11 @@ WORKER = """
 import django, time
 django.setup()
 from llmkeys import reconcile
-print("ready", flush=True)
 while True:
     reconcile.sync_batch(limit=8) or time.sleep(0.01)
 """
+
+CLAIMED = (VirtualKey, PlanAtGateway)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def address(
     standin.close()
 
 
-def start_worker(url: str) -> "subprocess.Popen[str]":
+def start_worker(url: str) -> "subprocess.Popen[bytes]":
     database = connection.settings_dict
     secret = quote(str(database["PASSWORD"]))
     place = f"{database['HOST']}:{database['PORT']}/{database['NAME']}"
@@ -62,17 +64,29 @@ def start_worker(url: str) -> "subprocess.Popen[str]":
         "LITELLM_MASTER_KEYS": MASTER_KEY,
         "LITELLM_CONCURRENCY": "2",
     }
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
     )
-    assert worker.stdout is not None
-    assert worker.stdout.readline() == "ready\n"
-    return worker
+
+
+def leases_end() -> None:
+    for rows in CLAIMED:
+        rows._default_manager.update(lease_until=timezone.now(), next_attempt_at=timezone.now())
+
+
+def wait_until_at_work() -> None:
+    """Until somebody has claimed something: before that there is nothing to leave half done."""
+    end = time.monotonic() + 20
+    while not any(
+        rows._default_manager.filter(lease_until__gt=timezone.now()).exists() for rows in CLAIMED
+    ):
+        assert time.monotonic() < end, "no worker took anything up"
+        time.sleep(0.01)
+
+
+def kill(worker: "subprocess.Popen[bytes]") -> None:
+    worker.kill()
+    worker.wait()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -84,19 +98,18 @@ def test_S19_workers_killed_at_any_moment_leave_nothing_half_done(
         entitle(person, free)
     slow = {"route": "*", "kind": "slow", "delay": 0.02, "after_effect": True}
     address.app.book.switch_on(slow)
-    for pause, count in ((0.2, 2), (0.4, 1)):
-        workers = [start_worker(settings.LITELLM_URL) for _ in range(count)]
-        time.sleep(pause)
-        for worker in workers:
-            worker.send_signal(signal.SIGKILL)
-            worker.wait()
-            assert worker.stdout is not None
-            worker.stdout.close()
+    for count, plan in ((2, pro), (1, free), (1, pro)):
+        leases_end()
+        with ExitStack() as workers:
+            for _ in range(count):
+                workers.callback(kill, start_worker(settings.LITELLM_URL))
+            wait_until_at_work()
+            time.sleep(random.random() / 2)
         for person in users[::4]:
-            entitle(User.objects.get(pk=person.pk), pro, cause=CAUSE)
+            entitle(User.objects.get(pk=person.pk), plan, cause=CAUSE)
 
     address.app.book.switch_off()
-    VirtualKey.objects.update(lease_until=timezone.now(), next_attempt_at=timezone.now())
+    leases_end()
     reconcile.drain(seconds=30)
     keys = list(VirtualKey.objects.all())
     assert all(key.is_in_step for key in keys)
