@@ -50,11 +50,11 @@ gc.set_threshold(50_000, 20, 20)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a third of the tests' time is waiting."""
+    """Two more than there are cores: a third of the tests' time is waiting."""
     cores = (
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )
-    return len(cores) + 1
+    return len(cores) + 2
 
 
 def pytest_collection_finish() -> None:
