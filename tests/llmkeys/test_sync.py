@@ -68,7 +68,7 @@ def test_marking_a_user_is_marking_their_keys(key: VirtualKey, user: User) -> No
         VirtualKey.objects.update(**{name: before[name] for name in ("generation", "attempts")})
         VirtualKey.objects.update(dirty_since=first, parked_at=before["parked_at"])
         mark()
-        return VirtualKey.objects.values().get()
+        return {**VirtualKey.objects.values().get()}
 
     one = marked(lambda: marking.mark_keys(VirtualKey.objects.all(), cause=cause))
     other = marked(lambda: marking.mark_users([user.pk], cause=cause))
