@@ -89,7 +89,7 @@ def test_the_skip_link_is_the_first_stop(visitors: Visitors):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip-link"
     page.keyboard.press("Enter")
-    assert re.search("#main$", page.url)
+    page.wait_for_url(re.compile("#main$"))
     page.close()
 
 

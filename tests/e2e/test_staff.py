@@ -122,8 +122,9 @@ def test_enrol_a_second_factor_and_sign_in_with_it(browser: Browser, staff: Page
     secret = (staff.locator("details code").text_content() or "").replace(" ", "")
     staff.get_by_label("Six digits").fill(code(secret))
     staff.get_by_role("button", name="Turn it on").click()
-    recovery = staff.locator(".codes li").all_text_contents()
-    assert len(recovery) == 10
+    codes = staff.locator(".codes li")
+    expect(codes).to_have_count(10)
+    recovery = codes.all_text_contents()
     staff.get_by_role("link", name="I have kept them").click()
 
     context = browser.new_context(base_url=product.web)
