@@ -34,6 +34,7 @@ from bench.lib.product import MODEL, Product, product
 from bench.lib.result import Result, compared
 
 CHUNKS = 20
+PACE = 0.01
 SECONDS = float(os.environ.get("BENCH_SECONDS", "4"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 STREAMS = int(os.environ.get("BENCH_STREAMS", "5000"))
@@ -61,7 +62,7 @@ def results() -> Iterator[Result]:
         fast, paced, slow = free_port(), free_port(), free_port()
         for port, chunks, pause in (
             (fast, CHUNKS, 0.002),
-            (paced, CHUNKS, 0.01),
+            (paced, CHUNKS, PACE),
             (slow, HELD_CHUNKS, HELD_PAUSE),
         ):
             command = ["-m", "bench.lib.upstream", str(port), str(chunks), str(pause)]
@@ -114,7 +115,13 @@ def _first_bytes(made: Product, paced: int) -> Iterator[Result]:
         for _ in range(ROUNDS):
             for contender in (direct, ours):
                 load = _run(
-                    saturate(contender.port, contender.request, concurrency=32, seconds=SECONDS)
+                    saturate(
+                        contender.port,
+                        contender.request,
+                        concurrency=32,
+                        seconds=SECONDS,
+                        ramp=CHUNKS * PACE,
+                    )
                 )
                 contender.first_bytes.append(load.first_bytes)
     for share, name in ((0.5, "p50"), (0.99, "p99")):

@@ -83,13 +83,18 @@ async def connect(port: int) -> Reader:
     return reader
 
 
-async def saturate(port: int, data: bytes, *, concurrency: int, seconds: float) -> Load:
-    """Keep ``concurrency`` streams going for a while."""
+async def saturate(
+    port: int, data: bytes, *, concurrency: int, seconds: float, ramp: float = 0.0
+) -> Load:
+    """Keep ``concurrency`` streams going for a while. The first ones begin spread over ``ramp``
+    seconds: streams of one length that begin together go on in step, and then each waits for all
+    the others."""
     load = Load()
     begun = time.perf_counter()
     end = begun + seconds
 
-    async def one() -> None:
+    async def one(n: int) -> None:
+        await asyncio.sleep(ramp * n / concurrency)
         reader = await connect(port)
         while time.perf_counter() < end:
             if await reader.ask(data):
@@ -102,7 +107,7 @@ async def saturate(port: int, data: bytes, *, concurrency: int, seconds: float) 
                 reader = await connect(port)
         reader.transport.abort()
 
-    await asyncio.gather(*(one() for _ in range(concurrency)))
+    await asyncio.gather(*map(one, range(concurrency)))
     load.seconds = time.perf_counter() - begun
     return load
 
