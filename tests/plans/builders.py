@@ -8,6 +8,7 @@ from typing import Any
 
 import stripe
 from django.conf import settings
+from django.utils import timezone
 
 Json = dict[str, Any]
 
@@ -18,6 +19,14 @@ NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 
 def seconds(moment: datetime) -> int:
     return int(moment.timestamp())
+
+
+def later(**delta: float) -> datetime:
+    return timezone.now() + timedelta(**delta)
+
+
+def from_now(**delta: float) -> int:
+    return seconds(later(**delta))
 
 
 def new_id(prefix: str) -> str:

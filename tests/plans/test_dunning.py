@@ -10,14 +10,10 @@ from accounts.models import User
 from plans.entitlements import refresh_due
 from plans.models import BillingNotice, CurrentEntitlement, Customer, Subscription
 from plans.selectors import current_entitlement
-from tests.plans.builders import seconds, stripe_invoice, stripe_subscription
+from tests.plans.builders import from_now, stripe_invoice, stripe_subscription
 from tests.plans.conftest import Catalogue, Happen
 from tests.plans.shop import plan_of
 from tests.plans.wire import Wire
-
-
-def from_now(**delta: float) -> int:
-    return seconds(timezone.now() + timedelta(**delta))
 
 
 @pytest.fixture

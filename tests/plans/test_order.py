@@ -19,16 +19,12 @@ from plans.reconciliation import backfill_events, reconcile
 from plans.selectors import current_entitlement
 from tesslate.lib.cause import Cause
 from tests.factories import CustomerFactory, UserFactory
-from tests.plans.builders import seconds, stripe_event, stripe_subscription
+from tests.plans.builders import later, seconds, stripe_event, stripe_subscription
 from tests.plans.conftest import Catalogue, Deliver, Happen
 from tests.plans.shop import plan_of, process_all
 from tests.plans.wire import Wire
 
 CAUSE = Cause.system("test")
-
-
-def later(**delta: float) -> Any:
-    return timezone.now() + timedelta(**delta)
 
 
 def _explode(incoming: Any) -> Any:

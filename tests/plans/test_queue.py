@@ -18,14 +18,10 @@ from plans.inbox import claim_next_event, process_next_event
 from plans.models import Customer, StripeEvent, Subscription
 from plans.selectors import current_entitlement
 from tests.factories import CustomerFactory
-from tests.plans.builders import stripe_event, stripe_subscription
+from tests.plans.builders import later, stripe_event, stripe_subscription
 from tests.plans.conftest import Catalogue, Deliver
 from tests.plans.shop import plan_of, process_all
 from tests.plans.wire import Wire
-
-
-def later(**delta: float) -> Any:
-    return timezone.now() + timedelta(**delta)
 
 
 def test_O18_the_sweep_finds_an_event_whose_wake_up_was_lost(

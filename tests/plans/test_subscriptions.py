@@ -14,6 +14,7 @@ from plans.subscriptions import read_back
 from tesslate.lib.cause import Cause
 from tests.factories import PriceFactory
 from tests.plans.builders import (
+    from_now,
     old_shape,
     seconds,
     stripe_invoice,
@@ -25,10 +26,6 @@ from tests.plans.shop import plan_of
 from tests.plans.wire import Wire
 
 CAUSE = Cause.system("test")
-
-
-def from_now(**delta: float) -> int:
-    return seconds(timezone.now() + timedelta(**delta))
 
 
 def test_B01_trialing_gives_the_plan(
