@@ -48,7 +48,7 @@ $$
 gc.set_threshold(50_000, 20, 20)
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two more than there are cores: a third of the tests' time is waiting."""
     cores = (
