@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.datafolder import ROOT, DataFolder
 from sandbox.screen import welcome
-from sandbox.stack import PORTS, BadOption, Options, Stack, check_ports_free, log_folder
+from sandbox.stack import PORTS, BadOption, Options, Stack, check_ports_free, is_free, log_folder
 
 DEMO: dict[str, Any] = {
     "staff": {"email": "staff@example.com", "password": "staff-password"},
@@ -63,18 +63,25 @@ class TestOptions:
         assert Options.from_environment().gateway == "http://127.0.0.1:4000"
 
 
-class TestPorts:
-    def test_a_busy_port_is_named_with_its_variable_and_a_way_out(self):
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            port = other.getsockname()[1]
-            with pytest.raises(BadOption, match=rf"Port {port} \(PORT\).*PORT={port + 100}"):
-                check_ports_free(options(port=port))
-            with pytest.raises(BadOption, match=rf"Port {port} \(PORT\+1, for litellm\)"):
-                check_ports_free(options(port=port - 1))
+@pytest.fixture
+def port():
+    """The first of free ones in a row, where no system hands ports out to whoever asks for any."""
+    for port in range(20000, 30000, len(PORTS)):
+        if all(is_free(port + offset) for offset in range(len(PORTS))):
+            return port
+    raise AssertionError("not a row of free ports below 30000")
 
-    def test_a_real_gateway_needs_no_port_of_ours(self):
-        with socket.create_server(("127.0.0.1", 0)) as other:
-            port = other.getsockname()[1] - PORTS.index("litellm")
+
+class TestPorts:
+    def test_a_busy_port_is_named_with_its_variable_and_a_way_out(self, port):
+        with socket.create_server(("127.0.0.1", port + 1)):
+            with pytest.raises(BadOption, match=rf"Port {port + 1} \(PORT\).*PORT={port + 101}"):
+                check_ports_free(options(port=port + 1))
+            with pytest.raises(BadOption, match=rf"Port {port + 1} \(PORT\+1, for litellm\)"):
+                check_ports_free(options(port=port))
+
+    def test_a_real_gateway_needs_no_port_of_ours(self, port):
+        with socket.create_server(("127.0.0.1", port + PORTS.index("litellm"))):
             check_ports_free(options(port=port, gateway="http://elsewhere:4000"))
 
 
