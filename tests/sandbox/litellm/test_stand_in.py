@@ -199,9 +199,9 @@ def test_metrics_need_the_master_key_unless_configured(
 
 @pytest.fixture
 def full(settings: Settings, tmp_path: Path, socket_enabled: None) -> Iterator[Client]:
-    """A stand-in with fifty thousand keys."""
+    """A stand-in with twenty thousand keys."""
     journal = Journal(tmp_path / "litellm.sqlite")
-    for n in range(50_000):
+    for n in range(20_000):
         key = Key(token=hash_of(str(n)), key_name="n", key_alias=f"a{n}", created_at=float(n))
         journal.put("key", key.token, lambda key=key: key)  # type: ignore[misc]
     journal.close()
@@ -222,7 +222,7 @@ def test_many_keys_are_listed_by_page_in_no_time(full: Client) -> None:
 
     assert len(aliases(1)) == 100
     begun = time.monotonic()
-    for page in (1, 250, 500):
+    for page in (1, 100, 200):
         assert aliases(page)[:2] == [f"a{(page - 1) * 100}", f"a{(page - 1) * 100 + 1}"]
     assert time.monotonic() - begun < 1.5
 
