@@ -12,6 +12,7 @@ from accounts.signin import user_for_identity
 from tesslate.lib.cause import Cause
 
 __all__ = [
+    "change_suspension_reason",
     "delete_account",
     "reinstate_user",
     "sign_out_everywhere",
@@ -31,6 +32,26 @@ def suspend_user(*, user_id: int, reason: str, cause: Cause) -> bool:
     user.save(update_fields=["suspended_at", "suspension_reason"])
     record_act(action="user.suspended", cause=cause, target=user, user=user, reason=reason)
     accounts_changed.send(User, user_ids=[user.pk], cause=cause)
+    return True
+
+
+@transaction.atomic
+def change_suspension_reason(*, user_id: int, reason: str, cause: Cause) -> bool:
+    """Keep a user suspended, now for this reason. False when nobody is suspended any more."""
+    user = User.objects.select_for_update().get(pk=user_id)
+    if user.suspended_at is None or user.deleted_at is not None:
+        return False
+    before = {"suspension_reason": user.suspension_reason}
+    user.suspension_reason = reason[:500]
+    user.save(update_fields=["suspension_reason"])
+    record_act(
+        action="user.suspension_reason_changed",
+        cause=cause,
+        target=user,
+        user=user,
+        reason=reason,
+        before=before,
+    )
     return True
 
 

@@ -2,9 +2,10 @@
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 
 from accounts.models import User
-from accounts.services import reinstate_user, suspend_user
+from accounts.services import change_suspension_reason, reinstate_user, suspend_user
 from plans import stripe_client
 from plans.customers import find_customer
 from plans.entitlements import users_of
@@ -46,8 +47,9 @@ def follow_dispute(dispute_id: str, *, cause: Cause) -> str:
     """Apply the dispute policy to the dispute's present status; returns an outcome word.
 
     With STRIPE_DISPUTE_POLICY "suspend", the payer loses access to models while a dispute is open
-    and after it was lost, and has it back once it is won. With "notify" only staff are told. An
-    inquiry changes nothing. A suspension for any other reason is left alone.
+    and after it was lost, and has it back once it is won and no other dispute of theirs stands.
+    With "notify" only staff are told. An inquiry changes nothing. A suspension for any other
+    reason is left alone.
     """
     stripe = stripe_client.connection()
     dispute = stripe.dispute(dispute_id)
@@ -55,7 +57,7 @@ def follow_dispute(dispute_id: str, *, cause: Cause) -> str:
         return "ignored:unknown_object"
     status = str(dispute.get("status") or "")
     customer = find_customer(customer_of_charge(object_id(dispute.get("charge"))))
-    reason = f"Payment dispute {dispute_id}"
+    reason = _reason(dispute_id)
     with transaction.atomic():
         if status in IN_OUR_FAVOUR:
             resolve_problem(kind=BillingProblem.Kind.DISPUTE, subject=dispute_id)
@@ -68,12 +70,36 @@ def follow_dispute(dispute_id: str, *, cause: Cause) -> str:
             )
         if customer is None or settings.STRIPE_DISPUTE_POLICY != "suspend":
             return f"dispute.{status}"
-        users = users_of(customer)
+        users = sorted(users_of(customer))
         if status in IN_OUR_FAVOUR:
-            suspended = User.objects.filter(pk__in=users, suspension_reason=reason)
-            for user_id in suspended.values_list("pk", flat=True):
-                reinstate_user(user_id=user_id, reason=f"{reason}: {status}", cause=cause)
+            for user_id in _suspended(users, reason):
+                _release(user_id, f"{reason}: {status}", cause)
         else:
             for user_id in users:
                 suspend_user(user_id=user_id, reason=reason, cause=cause)
     return f"dispute.{status}"
+
+
+def _reason(dispute_id: str) -> str:
+    return f"Payment dispute {dispute_id}"
+
+
+def _suspended(users: list[int], reason: str) -> list[int]:
+    """Who is suspended for that reason. They are locked before other disputes are looked for: one
+    that begins at this moment is either seen by us, or suspends after us."""
+    rows = User.objects.filter(pk__in=users, suspension_reason=reason).order_by("pk")
+    return list(rows.select_for_update().values_list("pk", flat=True))
+
+
+def _release(user_id: int, reason: str, cause: Cause) -> None:
+    """Reinstate, unless another dispute stands that touches this user: then it is the reason."""
+    theirs = Q(customer__user=user_id) | Q(customer__organization__memberships__user=user_id)
+    other = (
+        BillingProblem.objects.filter(theirs, kind=BillingProblem.Kind.DISPUTE, resolved_at=None)
+        .order_by("first_seen_at", "pk")
+        .first()
+    )
+    if other is None:
+        reinstate_user(user_id=user_id, reason=reason, cause=cause)
+    else:
+        change_suspension_reason(user_id=user_id, reason=_reason(other.subject), cause=cause)

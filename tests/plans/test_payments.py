@@ -192,6 +192,24 @@ def test_V12_winning_does_not_lift_a_suspension_for_another_reason(
     assert user.suspended_at is not None
 
 
+def test_V12_winning_one_dispute_gives_nothing_back_while_another_stands(
+    happen: Happen, wire: Wire, user: User, customer: Customer, charge: dict[str, Any]
+) -> None:
+    def turn(number: int, status: str) -> User:
+        now = dispute(status) | {"id": f"dp_{number}"}
+        wire.put(now)
+        happen("charge.dispute.updated", now)
+        user.refresh_from_db()
+        return user
+
+    turn(1, "needs_response")
+    turn(2, "lost")
+    assert turn(1, "won").suspended_at is not None
+    assert user.suspension_reason == "Payment dispute dp_2"
+    # Stripe may yet decide for us, on appeal.
+    assert turn(2, "won").suspended_at is None
+
+
 @pytest.mark.parametrize(
     "status", ["warning_needs_response", "warning_under_review", "warning_closed", "prevented"]
 )
