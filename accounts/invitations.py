@@ -23,6 +23,7 @@ from accounts.models import Invitation, Membership, Organization, User
 from accounts.organizations import add_member, locked
 from tesslate.lib.cause import Cause
 from tesslate.lib.crypto import sha256_hex
+from tesslate.lib.text import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,7 @@ def _send(invitation: Invitation, token: str) -> None:
     }
     try:
         send_mail(
-            # A name of the user's own choosing must not break the header.
-            " ".join(f"Join {invitation.organization.name} on Tesslate".split()),
+            f"Join {one_line(invitation.organization.name)} on Tesslate",
             render_to_string("accounts/invitation.txt", context),
             None,
             [invitation.email],

@@ -13,6 +13,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from tesslate.lib.cause import Cause
+from tesslate.lib.text import one_line
 
 
 class UserManager(BaseUserManager["User"]):
@@ -87,6 +88,9 @@ class Organization(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        self.name = one_line(self.name)
 
 
 class Membership(models.Model):

@@ -14,6 +14,7 @@ from accounts.models import Membership, Organization, User
 from accounts.signals import accounts_changed
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import NotFound, PermissionDenied
+from tesslate.lib.text import one_line
 
 MOST_OWNED = 20
 
@@ -21,6 +22,7 @@ MOST_OWNED = 20
 @transaction.atomic
 def create_organization(*, owner: User, name: str) -> Organization:
     """Raises TooManyOrganizations."""
+    name = one_line(name)
     User.objects.select_for_update().get(pk=owner.pk)
     if owner.memberships.filter(role=Membership.Role.OWNER).count() >= MOST_OWNED:
         raise TooManyOrganizations
@@ -32,6 +34,7 @@ def create_organization(*, owner: User, name: str) -> Organization:
 
 @transaction.atomic
 def rename_organization(*, organization: Organization, name: str, cause: Cause) -> None:
+    name = one_line(name)
     organization = locked(organization.pk)
     before = organization.name
     organization.name = name

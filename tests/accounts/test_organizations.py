@@ -70,6 +70,16 @@ def test_founder_owns_the_organization(api: APIClient, user: User, told):
     assert api.get("/api/organizations").json()["organizations"] == [body]
 
 
+def test_a_name_is_one_line(api: APIClient, user: User):
+    acting(api, user).post("/api/organizations", {"name": "Acme \r\nInc"}, "json")
+    organization = Organization.objects.get()
+    assert organization.name == "Acme Inc"
+
+    api.patch(f"/api/organizations/{organization.pk}", {"name": "Acme\tLtd"}, "json")
+    organization.refresh_from_db()
+    assert organization.name == "Acme Ltd"
+
+
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "x" * 201}, {"name": "a\x00"}, []])
 def test_bad_name_founds_nothing(api: APIClient, user: User, body):
     response = acting(api, user).post("/api/organizations", body, "json")
