@@ -15,16 +15,22 @@ from llmkeys.metrics import BUDGET_NOTICES
 from llmkeys.models import BudgetNotice, SpendBudget
 from tesslate.lib.crypto import CannotDecrypt, decrypt
 from tesslate.lib.outgoing import NotDelivered, post_signed
+from tesslate.lib.text import one_line
 
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 12
 LEASE = timedelta(minutes=2)
 LONGEST_WAIT = timedelta(hours=6)
+FORESEEN = (NotDelivered, CannotDecrypt, SMTPException, OSError)
 
 
 def send_next(*, at: datetime | None = None) -> bool:
-    """Send one notice that waits; says whether there was one."""
+    """Send one notice that waits; says whether there was one.
+
+    One that cannot be sent, for whatever reason, waits for its next attempt and keeps nobody
+    else's back.
+    """
     now = at or timezone.now()
     notice = _claim(now)
     if notice is None:
@@ -34,14 +40,19 @@ def send_next(*, at: datetime | None = None) -> bool:
             _mail(notice)
         else:
             _call(notice)
-    except (NotDelivered, CannotDecrypt, SMTPException, OSError) as error:
+    except Exception as error:
         text = str(error) if isinstance(error, NotDelivered) else type(error).__name__
         wait = min(timedelta(seconds=30) * 2**notice.attempts, LONGEST_WAIT)
         BudgetNotice.objects.filter(pk=notice.pk).update(
             next_attempt_at=now + wait, last_error=text[:300]
         )
         BUDGET_NOTICES.labels(notice.channel, "failed").inc()
-        logger.warning("budget notice %s was not delivered: %s", notice.pk, text)
+        logger.warning(
+            "budget notice %s was not delivered: %s",
+            notice.pk,
+            text,
+            exc_info=not isinstance(error, FORESEEN),
+        )
         return True
     BudgetNotice.objects.filter(pk=notice.pk).update(sent_at=now, last_error="")
     BUDGET_NOTICES.labels(notice.channel, "sent").inc()
@@ -66,7 +77,11 @@ def _claim(now: datetime) -> BudgetNotice | None:
 
 def _mail(notice: BudgetNotice) -> None:
     budget = notice.budget
-    what = "budget" if budget.organization is None else f"budget of {budget.organization.name}"
+    what = (
+        "budget"
+        if budget.organization is None
+        else f"budget of {one_line(budget.organization.name)}"
+    )
     stops = (
         " Use is stopped until the next period begins."
         if budget.is_hard and notice.percent >= 100

@@ -19,6 +19,7 @@ from llmkeys.spend_budgets import remove_budget, set_budget, standing
 from plans.checkout import payer_for
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import NotFound
+from tesslate.lib.throttling import PerUserThrottle
 
 ORGANIZATION = OpenApiParameter("organization", OpenApiTypes.INT)
 
@@ -33,8 +34,15 @@ class BudgetIn(serializers.Serializer[Any]):
     )
 
     def validate_webhook_url(self, url: str) -> str:
-        if url and urlsplit(url).scheme != "https" and not settings.WEBHOOK_ALLOW_PRIVATE:
+        parts = urlsplit(url)
+        if url and parts.scheme != "https" and not settings.WEBHOOK_ALLOW_PRIVATE:
             raise serializers.ValidationError("Only https addresses are called.")
+        try:
+            is_port = parts.port != 0
+        except ValueError:
+            is_port = False
+        if not is_port:
+            raise serializers.ValidationError("Ports go from 1 to 65535.")
         return url
 
 
@@ -58,7 +66,17 @@ class BudgetQuery(serializers.Serializer[Any]):
     organization = serializers.IntegerField(required=False, min_value=1, max_value=2**62)
 
 
+class BudgetThrottle(PerUserThrottle):
+    """Setting a budget sends mail and calls an address of the caller's choosing."""
+
+    scope = "budget"
+    rate = "60/hour"
+
+
 class BudgetView(APIView):
+    def get_throttles(self) -> list[Any]:
+        return [BudgetThrottle()] if self.request.method == "PUT" else []
+
     @extend_schema(
         operation_id="get_budget", tags=["budget"], parameters=[ORGANIZATION], responses=BudgetOut
     )

@@ -31,15 +31,17 @@ def signature(body: bytes, secret: str, *, at: int) -> str:
 def post_signed(url: str, body: bytes, *, secret: str) -> None:
     """Raises NotDelivered unless the address answered with a 2xx."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
     if parts.scheme != "https" and not settings.WEBHOOK_ALLOW_PRIVATE:
         raise NotDelivered("Only https addresses are called.")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        host, given_port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:
+        raise NotDelivered("The address is malformed.") from None
+    port = given_port or (443 if parts.scheme == "https" else 80)
     address = _public_address(host, port)
-    shown = f"[{address}]" if ":" in address else address
-    target = parts._replace(netloc=f"{shown}:{port}", fragment="").geturl()
+    target = parts._replace(netloc=_authority(address, port), fragment="").geturl()
     headers = {
-        "Host": parts.netloc.rpartition("@")[2],
+        "Host": _authority(host, given_port),
         "Content-Type": "application/json",
         "User-Agent": "Tesslate-Webhook/1",
         SIGNATURE_HEADER: signature(body, secret, at=int(time.time())),
@@ -56,6 +58,11 @@ def post_signed(url: str, body: bytes, *, secret: str) -> None:
         raise NotDelivered(type(error).__name__) from None
     if not 200 <= status < 300:
         raise NotDelivered(f"The address answered {status}.")
+
+
+def _authority(host: str, port: int | None) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port is None else f"{shown}:{port}"
 
 
 def _public_address(host: str, port: int) -> str:

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry, User
 from llmkeys import budget_notices, usage_books
+from llmkeys.budget_views import BudgetThrottle
 from llmkeys.models import BudgetNotice, SpendBudget, SpendLimit, VirtualKey
 from llmkeys.spend_budgets import evaluate, remove_budget, set_budget
 from llmkeys.usage_books import Attribution, credit_usage
@@ -208,6 +209,39 @@ def test_webhooks_are_signed_and_repeated_until_taken(
     assert event["id"] == json.loads(receiver.calls[0][0])["id"]
 
 
+def test_one_customers_notice_that_cannot_be_sent_keeps_nobody_elses_back(
+    running: VirtualKey, user: User, stranger: User, free: Any
+) -> None:
+    start = timezone.now() - timedelta(days=3)
+    entitle(stranger, free, period_start=start, period_end=start + timedelta(days=30))
+    budget_for(user, "1", webhook_url="https://example.com:99999/")
+    spend(user, "2")
+    User.objects.filter(pk=user.pk).update(email="nobody at\nall")
+    budget_for(stranger, "1")
+    spend(stranger, "2")
+    tell()
+    assert [message.to for message in mail.outbox] == [[stranger.email]] * 3
+    assert set(BudgetNotice.objects.values_list("budget__user", "channel", "attempts")) == {
+        (user.pk, "email", 1),
+        (user.pk, "webhook", 1),
+        (stranger.pk, "email", 1),
+    }
+
+
+def test_an_organizations_name_stays_within_the_subject(running: VirtualKey, user: User) -> None:
+    owner = MembershipFactory.create(role="owner", organization__name="Acme\nBcc: all@example.com")
+    set_budget(
+        organization=owner.organization,
+        amount=Decimal(1),
+        is_hard=False,
+        webhook_url="",
+        cause=CAUSE,
+    )
+    spend(user, "0.6", owner.organization_id)
+    tell()
+    assert told() == ["50 % of your budget of Acme Bcc: all@example.com is used"]
+
+
 def test_redirects_are_not_followed(receiver: Receiver) -> None:
     receiver.status = 302
     with pytest.raises(NotDelivered):
@@ -229,6 +263,8 @@ def test_redirects_are_not_followed(receiver: Receiver) -> None:
         "https:///",
         "ftp://example.com/",
         "https://no-such-name.invalid/",
+        "https://example.com:99999/",
+        f"https://{'a' * 64}.example.com/",
     ],
 )
 def test_nothing_private_is_called(url: str, settings: Any) -> None:
@@ -258,7 +294,14 @@ def test_customers_set_see_and_remove_their_budget(
 
 @pytest.mark.parametrize(
     "given",
-    [{"amount": "-1"}, {"amount": "x"}, {}, {"amount": "1", "webhook_url": "http://example.com"}],
+    [
+        {"amount": "-1"},
+        {"amount": "x"},
+        {},
+        {"amount": "1", "webhook_url": "http://example.com"},
+        {"amount": "1", "webhook_url": "https://example.com:99999/"},
+        {"amount": "1", "webhook_url": "https://example.com:0/"},
+    ],
 )
 def test_nonsense_is_no_budget(
     running: VirtualKey, user: User, api: Any, settings: Any, given: dict[str, str]
@@ -267,6 +310,16 @@ def test_nonsense_is_no_budget(
     api.force_authenticate(user)
     assert api.put("/api/budget", given, format="json").status_code == 400
     assert not SpendBudget.objects.exists()
+
+
+def test_budgets_are_not_set_without_end(
+    user: User, api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BudgetThrottle, "rate", "1/hour")
+    api.force_authenticate(user)
+    answers = [api.put("/api/budget", {}, format="json").status_code for _ in range(2)]
+    assert answers == [400, 429]
+    assert api.get("/api/budget").status_code == 404
 
 
 def test_an_organizations_budget_is_its_owners_alone(
