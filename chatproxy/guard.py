@@ -34,6 +34,9 @@ BASELINE = timedelta(days=14)
 # Whoever said "it was me" is believed for this long.
 BELIEVED = timedelta(hours=24)
 LASTS = timedelta(hours=24)
+# Between attempts to mail, doubled each time.
+FIRST_WAIT = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(hours=1)
 SALT = "spend-guard"
 CENT = Decimal("0.01")
 
@@ -145,26 +148,32 @@ def _throttle(spending: Spending, now: datetime) -> Throttle | None:
 # Telling
 
 
-def tell_next() -> bool:
-    """Mail one owner who has not been told yet; False when there is none, or the mail fails."""
+def tell_next(*, at: datetime | None = None) -> bool:
+    """Mail one owner who is due to be told; False when there is none.
+
+    A mail that fails is tried again, ever later until the throttle ends, after those of others.
+    """
+    now = at or timezone.now()
     row = (
         Throttle.objects.filter(told_at=None, lifted_at=None, evidence__has_key="last_hour")
-        .exclude(ends_at__lte=timezone.now())
+        .filter(tell_next_at__lte=now, ends_at__gt=now)
         .select_related("user")
-        .order_by("pk")
+        .order_by("tell_next_at", "pk")
         .first()
     )
     if row is None:
         return False
     # Marked first: told twice is worse than told by the account page alone.
-    if not Throttle.objects.filter(pk=row.pk, told_at=None).update(told_at=timezone.now()):
+    if not Throttle.objects.filter(pk=row.pk, told_at=None).update(told_at=now):
         return True
     try:
         send_mail(_SUBJECT, _text(row), settings.DEFAULT_FROM_EMAIL, [row.user.email])
-    except (SMTPException, OSError) as error:
-        Throttle.objects.filter(pk=row.pk).update(told_at=None)
+    except (SMTPException, OSError, ValueError) as error:
+        wait = min(FIRST_WAIT * 2**row.tell_attempts, LONGEST_WAIT)
+        Throttle.objects.filter(pk=row.pk).update(
+            told_at=None, tell_attempts=row.tell_attempts + 1, tell_next_at=now + wait
+        )
         logger.warning("Spend guard: mail not sent: %s", type(error).__name__)
-        return False
     return True
 
 

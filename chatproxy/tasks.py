@@ -12,6 +12,8 @@ from llmkeys.litellm_errors import LiteLLMError
 
 logger = logging.getLogger(__name__)
 
+MAILS_A_TURN = 100
+
 
 @shared_task(name="chatproxy.make_partitions")
 def make_partitions() -> None:
@@ -45,6 +47,8 @@ def check_usage() -> None:
 
 @shared_task(name="chatproxy.guard_spend")
 def guard_spend() -> None:
+    """As many mails as fit into a turn; the rest waits for the next."""
     guard.watch()
-    while guard.tell_next():
-        pass
+    for _ in range(MAILS_A_TURN):
+        if not guard.tell_next():
+            return

@@ -64,7 +64,7 @@ def send_next_notice() -> bool:
         notice.attempts += 1
         try:
             _send(notice)
-        except (SMTPException, OSError) as error:
+        except (SMTPException, OSError, ValueError) as error:
             logger.warning("notice %s could not be sent: %s", notice.pk, type(error).__name__)
             notice.save(update_fields=["attempts"])
             return False

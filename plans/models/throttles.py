@@ -3,6 +3,7 @@
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import User
@@ -38,6 +39,8 @@ class Throttle(models.Model):
     )
     # When the mail server took the message; empty while it has not.
     told_at = models.DateTimeField(null=True, blank=True)
+    tell_attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
+    tell_next_at = models.DateTimeField(default=timezone.now, db_default=Now())
 
     class Meta:
         ordering = ["-id"]

@@ -13,9 +13,11 @@ from accounts.models import BrowserSession, User
 from accounts.tokens import create_token, live_tokens
 from chatproxy import guard
 from chatproxy.guard import Spending, is_anomalous
+from chatproxy.tasks import guard_spend
 from llmkeys.models import UsageHour
 from plans.models import CurrentEntitlement, Throttle
 from plans.selectors import current_entitlement
+from plans.throttles import throttle
 from tesslate.lib.cause import Cause
 from tests.site.ledger import chat_request
 
@@ -112,8 +114,26 @@ def test_a_mail_that_does_not_go_out_is_tried_again(jump: User, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(guard, "send_mail", fails)
-        assert not guard.tell_next()
-    assert guard.tell_next()
+        guard.tell_next()
+    assert not guard.tell_next()
+    assert guard.tell_next(at=timezone.now() + guard.FIRST_WAIT)
+    assert [message.to for message in mail.outbox] == [[jump.email]]
+
+
+def test_an_address_that_is_refused_keeps_nobody_elses_mail_back(jump: User, stranger: User):
+    guard.watch(now=NOW)
+    User.objects.filter(pk=jump.pk).update(email="nobody at\nall")
+    throttle(
+        user_id=stranger.pk,
+        percent=10,
+        reason="",
+        evidence={"last_hour": "6", "busiest_hour": "1"},
+        ends_at=timezone.now() + timedelta(hours=1),
+        cause=Cause.system("test"),
+    )
+    for _ in range(3):
+        guard_spend()
+    assert [message.to for message in mail.outbox] == [[stranger.email]]
 
 
 def test_following_the_link_changes_nothing(link: str, client: Client, jump: User):

@@ -7,9 +7,11 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
+from plans import notices
 from plans.entitlements import refresh_due
 from plans.models import BillingNotice, CurrentEntitlement, Customer, Subscription
 from plans.selectors import current_entitlement
+from tests.factories import CustomerFactory
 from tests.plans.builders import from_now, stripe_invoice, stripe_subscription
 from tests.plans.conftest import Catalogue, Happen
 from tests.plans.shop import plan_of
@@ -38,15 +40,25 @@ def overdue(
 def test_B07_past_due_keeps_the_plan_and_tells_the_payer(
     overdue: dict[str, Any], user: User, mailoutbox: list[Any]
 ) -> None:
-    from plans.notices import send_next_notice
-
     entitlement = current_entitlement(user)
     assert entitlement.plan.code == "plus"
     assert entitlement.grace_ends_at is not None
     assert timedelta(days=11) < entitlement.grace_ends_at - timezone.now() < timedelta(days=13)
-    while send_next_notice():
+    while notices.send_next_notice():
         pass
     assert len(mailoutbox) == 1
+
+
+def test_B07_an_address_that_takes_no_mail_keeps_nobody_elses_back(
+    overdue: dict[str, Any], user: User, stranger: User, mailoutbox: list[Any]
+) -> None:
+    User.objects.filter(pk=user.pk).update(email="nobody at\nall")
+    other = CustomerFactory.create(user=stranger)
+    notices.note(customer=other, kind="payment_failed", subject="in_2")
+    for _ in range(2):  # two turns of the worker
+        while notices.send_next_notice():
+            pass
+    assert [message.to for message in mailoutbox] == [[stranger.email]]
 
 
 def test_B07_grace_ends_by_the_clock_alone(overdue: dict[str, Any], user: User) -> None:
