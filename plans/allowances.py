@@ -1,11 +1,12 @@
 """How far beyond their plan's budget users may go, as payers have set it (plans.overage)."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from accounts.models import Membership
 from plans.access import LIVE_STATUSES, MEANINGS
 from plans.decision import Entitlement
-from plans.models import CurrentEntitlement, Customer
+from plans.models import CurrentEntitlement, Customer, OverageWindow
 
 Source = CurrentEntitlement.Source
 
@@ -27,6 +28,7 @@ def allowances(decided: Mapping[int, Entitlement]) -> dict[int, int]:
             "user_id", "overage_cap_cents"
         )
     )
+    markups = _running_markups(possible)
     found = {}
     for user_id, entitlement in possible.items():
         if entitlement.source == Source.SUBSCRIPTION:
@@ -34,8 +36,21 @@ def allowances(decided: Mapping[int, Entitlement]) -> dict[int, int]:
         else:
             cap = _seats_share(entitlement.source_id)
         if cap:
-            found[user_id] = cap * 100 // (100 + entitlement.plan.overage_markup_percent)
+            markup = markups.get(
+                (user_id, entitlement.period_start), entitlement.plan.overage_markup_percent
+            )
+            found[user_id] = cap * 100 // (100 + markup)
     return found
+
+
+def _running_markups(decided: Mapping[int, Entitlement]) -> dict[tuple[int, datetime], int]:
+    """What users are billed by in a period that has begun, whatever the plan asks by now: by any
+    other the allowance would be worth more than the cap, or less."""
+    windows = OverageWindow.objects.filter(
+        user_id__in=decided,
+        period_start__in={entitlement.period_start for entitlement in decided.values()},
+    ).values_list("user_id", "period_start", "markup_percent")
+    return {(user_id, start): markup for user_id, start, markup in windows}
 
 
 def _seats_share(membership_id: int | None) -> int:

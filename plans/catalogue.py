@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.audit import record_act
@@ -31,10 +32,14 @@ def announce_plan_edit(*, plan: Plan, changed: list[str], cause: Cause) -> None:
     plan.save(update_fields=["version", "updated_at"])
     record_act(action="plan.edited", cause=cause, target=plan, after={"changed": changed})
     plan_changed.send(sender=Plan, plan=plan, cause=cause)
+    everybody = CurrentEntitlement.objects.all()
     if {"rank", "is_default"} & set(changed):
-        decide_again(plan=None)
-    elif {"grace_days", "grace_limit_percent"} & set(changed):
-        decide_again(plan=plan)
+        decide_again(everybody)
+        return
+    if {"grace_days", "grace_limit_percent"} & set(changed):
+        decide_again(everybody.filter(user_id__in=_overdue_on(plan)))
+    if {"overage_allowed", "overage_markup_percent"} & set(changed):
+        decide_again(everybody.filter(plan=plan))
 
 
 @transaction.atomic
@@ -44,14 +49,15 @@ def announce_model_edit(*, model: GatewayModel, cause: Cause) -> None:
         plan_changed.send(sender=Plan, plan=plan, cause=cause)
 
 
-def decide_again(*, plan: Plan | None, at: datetime | None = None) -> int:
+def decide_again(rows: QuerySet[CurrentEntitlement], *, at: datetime | None = None) -> int:
     """Make entitlements due for the sweep, in one statement however many there are."""
-    rows = CurrentEntitlement.objects.all()
-    if plan is not None:
-        holders = Subscription.objects.filter(price__plan=plan, status="past_due")
-        users = {user for row in holders for user in users_of(row.customer)}
-        rows = rows.filter(user_id__in=users)
     return rows.update(changes_at=at or timezone.now())
+
+
+def _overdue_on(plan: Plan) -> set[int]:
+    """Users whose grace the plan decides; they may have lost it already."""
+    holders = Subscription.objects.filter(price__plan=plan, status="past_due")
+    return {user for row in holders for user in users_of(row.customer)}
 
 
 def map_price(*, stripe_price_id: str, plan: Plan, cause: Cause) -> Price:

@@ -64,7 +64,16 @@ def set_cap(*, user: User, cap_cents: int, organization_id: int | None = None) -
                 after={"cap_cents": cap_cents},
             )
         refresh_entitlements(users_of(row), cause=cause)
+        if not cap_cents:
+            _close_windows(row)
     return row
+
+
+def _close_windows(customer: Customer) -> None:
+    """What was reported stays; no window follows an entitlement that allows nothing."""
+    now = timezone.now()
+    running = customer.overage_windows.filter(period_end__gt=now, allowance_cents__gt=0)
+    running.update(allowance_cents=0, due_at=now)
 
 
 def _refuse_unless_offered(subscription: Subscription) -> None:

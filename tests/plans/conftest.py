@@ -24,6 +24,7 @@ from tesslate.lib.cause import Cause
 from tests.factories import CustomerFactory, PlanFactory, PriceFactory
 from tests.plans.builders import signed, stripe_event
 from tests.plans.shop import Shop, process_all
+from tests.plans.stage import FaultyClient, Stage
 from tests.plans.wire import Wire, stripe_over
 
 Deliver = Callable[..., Any]
@@ -112,6 +113,16 @@ def shop(db: None) -> Iterator[Shop]:
         publish_plans(apply=True, cause=Cause.system("test"), tell=lambda text: None)
         shop.skip_post()
         yield shop
+
+
+@pytest.fixture
+def stage(user: User) -> Iterator[Stage]:
+    engine = StripeEngine(seed=5)
+    engine.advance_to(int(timezone.now().timestamp()))
+    client = FaultyClient(Api(engine.world, django_settings.STRIPE_SECRET_KEY))
+    with connected_to(Stripe(http_client=client, retries=0)):
+        client.stage = Stage(engine, user)
+        yield client.stage
 
 
 @pytest.fixture

@@ -1,20 +1,16 @@
 """Paid usage beyond a plan: allowed by the plan, capped by the customer, billed exactly once."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.db.models import F, Sum
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import AuditEntry, User
-from llmkeys import overage as measuring
 from llmkeys.desired import budget_of
-from llmkeys.models import UsageEntry
 from llmkeys.usage_books import credit_usage
 from plans import revenue
 from plans.errors import OverageNotOffered
@@ -24,110 +20,16 @@ from plans.models import (
     Customer,
     OverageReport,
     OverageWindow,
-    Plan,
-    Price,
     RevenueItem,
     Subscription,
 )
 from plans.overage import record_use, set_cap, units_due
 from plans.overage_audit import audit_overage
-from plans.overage_reports import compare, send_next
-from plans.stripe_client import Stripe, connected_to
-from plans.subscriptions import read_back
-from sandbox.stripe.api import Api
-from sandbox.stripe.engine import StripeEngine
-from sandbox.stripe.inprocess import InProcessHTTPClient
-from tesslate.lib.cause import Cause
-from tests.factories import MembershipFactory, PlanFactory, PriceFactory
+from plans.overage_reports import compare
+from tests.factories import MembershipFactory
+from tests.plans.stage import CAUSE, Stage
 
 pytestmark = pytest.mark.django_db
-CAUSE = Cause.system("test")
-
-
-class Stage:
-    """One subscriber of a plan with ten dollars included, and Stripe."""
-
-    def __init__(self, engine: StripeEngine, user: User) -> None:
-        self.engine, self.user = engine, user
-        self.posted = 0  # meter events sent, whatever became of them
-        self.fault = ""  # "before" or "after" the effect of a meter event
-        PlanFactory.create(code="free", is_default=True, rank=0)
-        made = engine.create_price(unit_amount=2000, product_name="Pro")
-        self.plan: Plan = PlanFactory.create(
-            code="pro", rank=9, budget_cents=1000, overage_allowed=True, overage_markup_percent=20
-        )
-        self.price: Price = PriceFactory.create(plan=self.plan, stripe_price_id=made["id"])
-        self.customer = self.buy(Customer.objects.create(user=user))
-
-    def buy(self, customer: Customer, quantity: int = 1) -> Customer:
-        customer.stripe_customer_id = self.engine.create_customer()["id"]
-        customer.save()
-        assert self.price.stripe_price_id is not None
-        self.sub = self.engine.subscribe(
-            customer.stripe_customer_id, self.price.stripe_price_id, quantity=quantity
-        )["id"]
-        self.read()
-        return customer
-
-    def read(self) -> None:
-        read_back(self.sub, cause=CAUSE, at=self.now)
-
-    @property
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.engine.now(), UTC)
-
-    @property
-    def entitlement(self) -> CurrentEntitlement:
-        return CurrentEntitlement.objects.select_related("plan").get(user=self.user)
-
-    def use(self, dollars: str, user: User | None = None) -> None:
-        UsageEntry.objects.create(
-            source="gateway",
-            external_id=f"call-{UsageEntry.objects.count()}",
-            started_at=self.now + timedelta(seconds=1),
-            user=user or self.user,
-            plan_code="pro",
-            cost=Decimal(dollars),
-        )
-        measuring.note_use([(user or self.user).pk], self.now, self.now + timedelta(seconds=1))
-        self.measure()
-
-    def measure(self) -> None:
-        measuring.measure(at=self.now)
-
-    def send(self, at: datetime | None = None) -> None:
-        while send_next(at=at or self.now):
-            pass
-
-    def meter_total(self) -> float:
-        (meter,) = self.engine.objects("billing.meter")
-        usage = self.engine.world.get("billing.meter", meter["id"])["_usage"]
-        return float(sum(value for reports in usage.values() for _, value in reports))
-
-
-class FaultyClient(InProcessHTTPClient):
-    """Loses meter events on the way there, or their answers on the way back."""
-
-    stage: Stage | None = None
-
-    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        fault = ""
-        if self.stage is not None and "meter_events" in url:
-            fault = self.stage.fault
-            self.stage.posted += 1
-        if fault == "before":
-            return "{}", 500, {}
-        answer = super().request(method, url, *args, **kwargs)
-        return ("{}", 500, {}) if fault == "after" else answer
-
-
-@pytest.fixture
-def stage(user: User) -> Iterator[Stage]:
-    engine = StripeEngine(seed=5)
-    client = FaultyClient(Api(engine.world, settings.STRIPE_SECRET_KEY))
-    with connected_to(Stripe(http_client=client, retries=0)):
-        client.stage = Stage(engine, user)
-        yield client.stage
 
 
 def test_without_a_cap_nothing_is_allowed_beyond_the_plan(stage: Stage) -> None:
