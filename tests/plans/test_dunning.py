@@ -53,7 +53,7 @@ def test_B07_an_address_that_takes_no_mail_keeps_nobody_elses_back(
     overdue: dict[str, Any], user: User, stranger: User, mailoutbox: list[Any]
 ) -> None:
     User.objects.filter(pk=user.pk).update(email="nobody at\nall")
-    other = CustomerFactory.create(user=stranger)
+    other = CustomerFactory.create(user=stranger, stripe_customer_id="cus_2")
     notices.note(customer=other, kind="payment_failed", subject="in_2")
     for _ in range(2):  # two turns of the worker
         while notices.send_next_notice():
