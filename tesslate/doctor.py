@@ -23,14 +23,14 @@ from django.db.models import Count
 
 from llmkeys.audit import Kind
 from llmkeys.gateway import client as gateway
-from llmkeys.models import AuditRun, VirtualKey
+from llmkeys.models import AuditRun
 from plans.gateway_config import CannotRead, model_names
 from plans.handlers import HANDLERS
 from plans.models import GatewayModel, Price, StripeEvent, Subscription
 from plans.stripe_client import connection as stripe_connection
 from tesslate.backlogs import inbox_backlog, key_backlog
+from tesslate.encryption import sample_opens
 from tesslate.health import CHECKS, Degraded
-from tesslate.lib.crypto import CannotDecrypt, decrypt
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
 # Tokens and signatures allow a few seconds; beyond this they start to be refused.
@@ -221,22 +221,14 @@ def _clock() -> Result:
 
 
 def _encryption() -> Result:
-    # The oldest and the newest: between them lie all keys that were ever in use.
-    sample = {
-        key.pk: key
-        for order in ("pk", "-pk")
-        for key in VirtualKey.objects.exclude(secret="").order_by(order)[:20]
-    }
-    try:
-        for key in sample.values():
-            decrypt(key.secret)
-    except CannotDecrypt:
+    tried, closed = sample_opens()
+    if closed:
         return (
             FAILURE,
-            "stored virtual keys cannot be opened",
+            f"cannot be opened: {', '.join(closed)}",
             "Put the key that encrypted them back into ENCRYPTION_KEYS.",
         )
-    return OK, f"{len(sample)} stored keys opened", ""
+    return OK, f"{tried} stored values opened, of every kind the oldest and the newest", ""
 
 
 def _inbox() -> Result:

@@ -215,4 +215,6 @@ def test_S42_what_no_key_opens_is_named_and_left(
     standin: StandIn, settled: VirtualKey, settings: Settings
 ) -> None:
     settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
-    assert f"cannot be opened with any of ENCRYPTION_KEYS: {settled.pk}" in run("reencrypt_keys")
+    assert f"cannot be opened with any of ENCRYPTION_KEYS: virtual key {settled.pk}" in run(
+        "reencrypt_keys"
+    )

@@ -1,17 +1,18 @@
-"""Bring stored keys under the first of ENCRYPTION_KEYS."""
+"""Bring everything that is stored encrypted under the first of ENCRYPTION_KEYS."""
 
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from llmkeys.encryption import reencrypt_all
+from tesslate.encryption import reencrypt_all
 
 
 class Command(BaseCommand):
     help = (
-        "Encrypt every stored key anew under the first of ENCRYPTION_KEYS. Starts again where it "
-        "stopped, and does nothing to what is done. Afterwards the old key may be removed."
+        "Encrypt anew under the first of ENCRYPTION_KEYS: virtual keys, the secrets of budgets' "
+        "webhooks, and kept conversations. Starts again where it stopped, and does nothing to "
+        "what is done. Afterwards the old key may be removed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -22,9 +23,9 @@ class Command(BaseCommand):
         self.stderr.write("")
         self.stdout.write(f"{result.changed} encrypted anew, {result.current} were already")
         if result.unreadable:
-            ids = ", ".join(str(pk) for pk in result.unreadable[:20])
+            named = ", ".join(result.unreadable[:20])
             raise CommandError(
-                f"{len(result.unreadable)} cannot be opened with any of ENCRYPTION_KEYS: {ids}"
+                f"{len(result.unreadable)} cannot be opened with any of ENCRYPTION_KEYS: {named}"
             )
 
     def _progress(self, done: int, total: int) -> None:
