@@ -8,4 +8,10 @@ BEAT_SCHEDULE = {
         "schedule": crontab(minute="*/10"),
         "options": {"queue": "bulk", "expires": 600},
     },
+    # Sessions that ended by themselves say where somebody was.
+    "accounts.clear_sessions": {
+        "task": "accounts.clear_sessions",
+        "schedule": crontab(hour=4, minute=41),
+        "options": {"queue": "bulk"},
+    },
 }

@@ -5,8 +5,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.audit import record_act
-from accounts.models import AuditEntry, Invitation, User
+from accounts.models import User
 from accounts.organizations import leave_all
+from accounts.personal_data import address_of_closed, erase_traces
 from accounts.signals import accounts_changed
 from accounts.signin import user_for_identity
 from tesslate.lib.cause import Cause
@@ -90,7 +91,8 @@ def delete_account(*, user_id: int, cause: Cause, reason: str = "") -> bool:
 
     The row stays, since the ledger and the audit trail point at it, and keeps the Firebase uid (a
     pseudonym): a token that is still valid must not open a fresh account. Whoever returns does so
-    with a new Firebase user. What Stripe and the gateway hold goes by the signal's receivers.
+    with a new Firebase user. What other apps, Stripe and the gateway hold goes by the signal's
+    receivers.
     Raises LastOwner while others depend on them as the only owner of an organization.
     """
     user = User.objects.select_for_update().get(pk=user_id)
@@ -98,19 +100,14 @@ def delete_account(*, user_id: int, cause: Cause, reason: str = "") -> bool:
         return False
     organization_ids = leave_all(user=user, cause=cause)
     user.api_tokens.filter(revoked_at=None).update(revoked_at=timezone.now())
-    user.email = f"deleted-{user.pk}@deleted.invalid"
+    erase_traces(user, organization_ids=organization_ids)
+    user.email = address_of_closed(user)
     user.display_name = ""
     user.suspension_reason = ""
     user.deleted_at = timezone.now()
     user.is_active = user.is_staff = user.is_superuser = False
     user.set_unusable_password()
     user.save()
-    # An invitation that was accepted holds the address that it was sent to.
-    Invitation.objects.filter(accepted_by=user).update(email=user.email)
-    # Old and new addresses are personal data; that they changed is not.
-    AuditEntry.objects.filter(user=user, action="user.profile_changed").update(
-        before=None, after=None
-    )
     record_act(
         action="user.deleted",
         cause=cause,

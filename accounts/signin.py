@@ -106,6 +106,8 @@ def _follow(user: User, identity: Identity) -> None:
     user.display_name = identity.name or user.display_name
     user.profile_as_of = as_of
     with transaction.atomic():
+        # Locked: an account that was closed since it was read must not be given its name again.
+        _refuse_closed(User.objects.select_for_update().get(pk=user.pk))
         if identity.email and identity.email != user.email:
             _change_email(user, identity.email)
         user.save(update_fields=["display_name", "profile_as_of"])

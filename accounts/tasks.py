@@ -3,8 +3,14 @@
 from celery import shared_task
 
 from accounts import erasure
+from accounts.sessions import SessionStore
 
 
 @shared_task(name="accounts.erase_identities")
 def erase_identities() -> None:
     erasure.erase_identities()
+
+
+@shared_task(name="accounts.clear_sessions")
+def clear_sessions() -> None:
+    SessionStore.clear_expired()

@@ -26,11 +26,13 @@ def follow_entitlements(user_ids: Collection[int], cause: Cause, **kwargs: Any) 
 
 @receiver(accounts_changed)
 def follow_accounts(user_ids: Collection[int], cause: Cause, **kwargs: Any) -> None:
-    """People changed: closed accounts lose their keys, the keys of others are looked at again."""
+    """People changed: closed accounts lose their keys and what they wrote about them, the keys of
+    others are looked at again."""
     closed = set(
         User.objects.filter(pk__in=user_ids, deleted_at__isnull=False).values_list("pk", flat=True)
     )
     if closed:
+        spend_budgets.remove_budgets_of(closed, cause=cause)
         services.retire_all(user_ids=closed, cause=cause)
     others = set(user_ids) - closed
     marking.mark_users(others, cause=cause)

@@ -20,7 +20,7 @@ from llmkeys.litellm_errors import LiteLLMRejected, LiteLLMUnavailable
 from llmkeys.marking import behind, mark_keys
 from llmkeys.metrics import ACCESS_LAG, SYNC_LAG, SYNCS
 from llmkeys.models import KeyEvent, PlanAtGateway, VirtualKey
-from llmkeys.spec import Window, last_used, observe_key, window_in
+from llmkeys.spec import PERSONAL, State, Window, last_used, observe_key, window_in
 from plans.models import StripeEvent
 from tesslate.lib import changes
 from tesslate.lib.cause import Cause
@@ -256,14 +256,23 @@ def _erase_if_gone(row: VirtualKey, gone: bool) -> dict[str, Any]:
     return {"secret": ""} if gone and row.secret else {}
 
 
+def _by_number(state: State | None) -> State | None:
+    """Without what the person is called by: the trail outlives their account."""
+    metadata = (state or {}).get("metadata")
+    if state is None or not isinstance(metadata, dict):
+        return state
+    kept = {name: value for name, value in metadata.items() if name not in PERSONAL}
+    return state | {"metadata": kept}
+
+
 def _event(row: VirtualKey, note: Note, generation: int) -> KeyEvent:
     return KeyEvent(
         key=row,
         action=note.action,
         outcome=note.outcome,
         generation=generation,
-        sent=note.sent,
-        received=note.received,
+        sent=_by_number(note.sent),
+        received=_by_number(note.received),
         message=note.message,
         cause_kind=row.cause_kind,
         cause_reference=row.cause_reference,

@@ -78,8 +78,12 @@ def retire_key(*, key: VirtualKey, cause: Cause, reason: str = "") -> None:
 
 
 def retire_all(*, user_ids: Collection[int], cause: Cause) -> None:
-    """Retire every key of closed accounts."""
+    """Retire every key of closed accounts, and forget what people called them."""
+    keys = VirtualKey.objects.filter(user_id__in=user_ids)
+    # The order in which everybody locks keys.
+    list(keys.order_by("pk").select_for_update(no_key=True).values_list("pk"))
     _retire(VirtualKey.live.filter(user_id__in=user_ids), cause=cause)
+    keys.update(label="", blocked_reason="")
     changes.publish(user_ids)
 
 

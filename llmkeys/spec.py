@@ -22,6 +22,8 @@ from typing import Any
 # LiteLLM's own words in a list of models.
 TEAM_MODELS = "all-team-models"
 NO_MODELS = "no-default-models"
+# Parts of a key's metadata that say who the customer is, in words of their own.
+PERSONAL = frozenset({"email", "label"})
 MODEL_ROUTES_ONLY = ["llm_api_routes"]
 
 # LiteLLM stores money as double precision; a millionth of a dollar is less than any call costs.

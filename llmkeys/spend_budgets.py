@@ -135,6 +135,12 @@ def remove_budget(*, budget: SpendBudget, cause: Cause) -> None:
     settle_limits(concerned)
 
 
+def remove_budgets_of(user_ids: Collection[int], *, cause: Cause) -> None:
+    """Those that users of closed accounts set themselves, with the addresses that they gave."""
+    for budget in SpendBudget.objects.filter(user_id__in=user_ids).select_related("user"):
+        remove_budget(budget=budget, cause=cause)
+
+
 def _facts(row: SpendBudget) -> dict[str, object]:
     return {"amount": str(row.amount), "hard": row.is_hard}
 

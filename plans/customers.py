@@ -89,6 +89,10 @@ def find_customers(stripe_customer_ids: Collection[str]) -> dict[str, Customer]:
     return known
 
 
+def payer_of(customer: Customer) -> Payer:
+    return Payer(customer.user_id, customer.organization_id)
+
+
 def payer_from_reference(reference: object) -> Payer | None:
     """Read a checkout's client_reference_id as Payer.__str__ wrote it."""
     match = (
@@ -153,11 +157,12 @@ def link(payer: Payer, stripe_customer_id: str, *, cause: Cause) -> Customer | N
     first and staff are told.
     """
     holder = find_customer(stripe_customer_id)
-    if holder is not None and Payer(holder.user_id, holder.organization_id) != payer:
+    if holder is not None and payer_of(holder) != payer:
         open_problem(
             kind=Kind.CUSTOMER_CLAIMED_TWICE,
             subject=stripe_customer_id,
-            summary=f"It belongs to {holder}; {payer} claims it too. The claim was refused.",
+            summary=f"It belongs to {payer_of(holder)}; {payer} claims it too. The claim was "
+            "refused.",
             customer=holder,
         )
         return None
@@ -172,7 +177,7 @@ def link(payer: Payer, stripe_customer_id: str, *, cause: Cause) -> Customer | N
         open_problem(
             kind=Kind.DUPLICATE_CUSTOMER,
             subject=stripe_customer_id,
-            summary=f"{customer} has {customer.stripe_customer_id} already. Merge them at Stripe.",
+            summary=f"{payer} has {customer.stripe_customer_id} already. Merge them at Stripe.",
             customer=customer,
         )
     resolve_problem(kind=Kind.ORPHAN_SUBSCRIPTION, subject=stripe_customer_id)
@@ -226,7 +231,7 @@ def relink_by_metadata(at_stripe: Json, *, cause: Cause) -> tuple[Customer, Cust
     stripe_customer_id = object_id(at_stripe)
     former = find_customer(stripe_customer_id)
     payer = None if is_deleted(at_stripe) else payer_from_metadata(at_stripe)
-    if former is None or payer is None or Payer(former.user_id, former.organization_id) == payer:
+    if former is None or payer is None or payer_of(former) == payer:
         return None
     present = customer_for(payer)
     if present is None:

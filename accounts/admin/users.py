@@ -142,7 +142,10 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         return form if obj is None else bound_to(request, form)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Who may change users could otherwise give themselves a colleague's powers."""
+        """Who may change users could otherwise give themselves a colleague's powers. Of a closed
+        account nothing is left to change."""
+        if obj is not None and obj.deleted_at is not None:
+            return False
         if obj is not None and obj.is_staff and not request.user.is_superuser:
             return False
         return bool(super().has_change_permission(request, obj))

@@ -10,7 +10,8 @@ from plans.models import Plan
 class KeyEvent(models.Model):
     """One thing that happened to a key, or to what a plan's keys share. Never changed.
 
-    ``sent`` and ``received`` hold fields of llmkeys.spec only, so that no secret can get in.
+    ``sent`` and ``received`` hold fields of llmkeys.spec only, so that no secret can get in, and
+    name the customer by number (llmkeys.spec.PERSONAL is left out).
     """
 
     class Outcome(models.TextChoices):

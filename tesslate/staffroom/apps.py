@@ -18,6 +18,8 @@ class StaffroomConfig(AppConfig):
     verbose_name = "Staff"
 
     def ready(self) -> None:
+        from tesslate.staffroom import receivers  # noqa: F401 - connects them
+
         post_migrate.connect(_seed_roles, sender=self)
 
 

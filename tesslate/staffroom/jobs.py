@@ -143,8 +143,12 @@ def run_next(*, seconds: float = TURN_SECONDS) -> bool:
 
 
 def remove_old_output() -> int:
-    """Exports hold personal data: their files go after some days."""
-    gone, _ = JobOutput.objects.filter(job__finished_at__lt=timezone.now() - OUTPUT_KEPT).delete()
+    """Exports hold personal data, and so may what a job told and was filtered by: it goes after
+    some days."""
+    before = timezone.now() - OUTPUT_KEPT
+    gone, _ = JobOutput.objects.filter(job__finished_at__lt=before).delete()
+    told = Job.objects.filter(finished_at__lt=before).exclude(messages=[], query="")
+    told.update(messages=[], query="")
     return gone
 
 

@@ -1,7 +1,9 @@
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts.models import AuditEntry, BrowserSession
+from accounts.tasks import clear_sessions
 
 
 @pytest.fixture
@@ -67,3 +69,13 @@ def test_a_stranger_cannot_end_a_session(here, stranger):
 def test_visitors_leave_no_name(client, db, free_plan):
     client.get("/")
     assert not BrowserSession.objects.exclude(user=None).exists()
+
+
+def test_sessions_that_are_over_do_not_stay(here, elsewhere):
+    over = BrowserSession.objects.filter(pk=elsewhere.session.session_key)
+    over.update(expire_date=timezone.now())
+
+    clear_sessions()
+
+    assert list(ids(here)) == [True]
+    assert BrowserSession.objects.count() == 1

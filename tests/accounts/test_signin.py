@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from accounts import signin
 from accounts.errors import (
     AccountDeleted,
     AccountInactive,
@@ -232,3 +233,23 @@ def test_two_people_with_one_address_at_once_make_one_user():
     with ThreadPoolExecutor(2) as pool:
         assert sorted(pool.map(sign_in, ["uid-a", "uid-b"])) == [False, True]
     assert User.objects.count() == 1
+
+
+def test_a_sign_in_that_was_checked_before_the_account_was_closed_brings_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    user = user_for_identity(identity=ALICE)
+    is_news = signin._is_news
+
+    def closed_meanwhile(user: User, identity: Identity) -> bool:
+        delete_account(user_id=user.pk, cause=Cause.system("test"))
+        return is_news(user, identity)
+
+    monkeypatch.setattr(signin, "_is_news", closed_meanwhile)
+    later = replace(ALICE, email="alice.new@example.com", name="A.", issued_at=2_000_000.0)
+
+    with pytest.raises(AccountDeleted):
+        user_for_identity(identity=later)
+
+    user.refresh_from_db()
+    assert (user.email, user.display_name) == (f"deleted-{user.pk}@deleted.invalid", "")
