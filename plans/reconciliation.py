@@ -1,7 +1,8 @@
 """Heal what no webhook told us: compare all of Stripe with our rows, and look where time is up."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
@@ -25,6 +26,7 @@ from plans.models import (
 from plans.stripe_reading import Json, object_id
 from plans.subscriptions import COMPARED, columns_from, read_back
 from tesslate.lib.cause import Cause
+from tesslate.lib.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -61,25 +63,32 @@ def reconcile(
     """Walk all subscriptions at Stripe and all of ours; repair what differs.
 
     What differs is read again under the customer's lock before it is written, so a comparison
-    with a page that grew old does no harm. One that fails is reported and left for the next run.
-    What was found stays on record; with ``dry_run`` nothing is written. Raises StripeError.
+    with a page that grew old does no harm. One that fails, for whatever reason, is reported and
+    left for the next run. What was found stays on record; with ``dry_run`` nothing is written. A
+    run that breaks off is never recorded as finished. Raises StripeError.
     """
     if dry_run:
         return _walk(Report(), cause, dry_run, progress, at)
     run = BillingReconciliation.objects.create(cause=str(cause)[:100], started_at=timezone.now())
     report = Report()
     try:
-        return _walk(report, cause, dry_run, progress, at)
-    except StripeError as error:
-        run.error = str(error)
+        _walk(report, cause, dry_run, progress, at)
+        run.finished_at = timezone.now()
+    except Exception as error:
+        run.error = _told(error)
         raise
     finally:
         _keep(run, report)
+    return report
+
+
+def _told(error: Exception) -> str:
+    return (
+        str(error) if isinstance(error, StripeError) else redact(f"{type(error).__name__}: {error}")
+    )
 
 
 def _keep(run: BillingReconciliation, report: Report) -> None:
-    if not run.error:
-        run.finished_at = timezone.now()
     figures = asdict(report) | {"lines": report.lines[:KEPT_LINES]}
     for name, value in figures.items():
         setattr(run, name, value)
@@ -96,7 +105,8 @@ def _walk(
     seen: set[str] = set()
     for found in stripe_client.connection().subscriptions():
         seen.add(object_id(found))
-        _compare(found, report, cause, dry_run, at)
+        with _going_on(object_id(found), report):
+            _compare(found, report, cause, dry_run, at)
         if progress is not None:
             progress(report)
     ours = Subscription.objects.exclude(status__in=TERMINAL_STATUSES)
@@ -104,10 +114,24 @@ def _walk(
         if missing in seen:
             continue
         report.seen += 1
-        _repair(missing, "Stripe's list does not have it", report, cause, dry_run, at)
+        with _going_on(missing, report):
+            _repair(missing, "Stripe's list does not have it", report, cause, dry_run, at)
     if not dry_run:
         report.entitlements_changed = _refresh_everyone(cause, at)
     return report
+
+
+@contextmanager
+def _going_on(subscription_id: str, report: Report) -> Iterator[None]:
+    """One that cannot be read, or that we cannot make sense of, ends nobody else's comparison."""
+    try:
+        yield
+    except Exception as error:
+        report.failed += 1
+        report.lines.append(f"{subscription_id}: {_told(error)}")
+        RECONCILED.labels("failed").inc()
+        if not isinstance(error, StripeError):
+            logger.exception("%s could not be compared", subscription_id)
 
 
 def _refresh_everyone(cause: Cause, at: datetime | None) -> int:
@@ -132,12 +156,7 @@ def _compare(found: Json, report: Report, cause: Cause, dry_run: bool, at: datet
     if row is None and found.get("status") in TERMINAL_STATUSES and not _is_ours(found):
         report.agreed += 1  # ended before we ever heard of it, and nobody's here
         return
-    try:
-        difference = "we do not have it" if row is None else _difference(found, row, at)
-    except StripeError as error:
-        report.failed += 1
-        report.lines.append(f"{subscription_id}: {error}")
-        return
+    difference = "we do not have it" if row is None else _difference(found, row, at)
     if not difference:
         report.agreed += 1
         RECONCILED.labels("agreed").inc()
@@ -169,14 +188,8 @@ def _repair(
     if dry_run:
         report.repaired += 1
         return
-    try:
-        with transaction.atomic():
-            reading = read_back(subscription_id, cause=cause, at=at)
-    except StripeError as error:
-        report.failed += 1
-        report.lines.append(f"{subscription_id}: {error}")
-        RECONCILED.labels("failed").inc()
-        return
+    with transaction.atomic():
+        reading = read_back(subscription_id, cause=cause, at=at)
     if reading.outcome == "orphan":
         report.orphans += 1
     else:
@@ -188,7 +201,8 @@ def read_back_due(*, at: datetime | None = None, limit: int = 100) -> int:
     """Ask Stripe about subscriptions whose period, trial or cancellation date has passed since we
     last looked, so that a lost event costs seconds, not a day. Returns how many were read.
 
-    Where Stripe has not moved on yet, it is asked again after LOOK_AGAIN_AFTER.
+    Where Stripe has not moved on yet, it is asked again after LOOK_AGAIN_AFTER. While Stripe does
+    not answer, nobody else is asked for; one that we cannot make sense of is passed over.
     """
     at = at or timezone.now()
     not_lately = Q(read_at__lt=at - LOOK_AGAIN_AFTER)
@@ -209,6 +223,9 @@ def read_back_due(*, at: datetime | None = None, limit: int = 100) -> int:
         except StripeError as error:
             logger.warning("%s could not be read: %s", subscription_id, error)
             break
+        except Exception:
+            logger.exception("%s could not be read", subscription_id)
+            continue
         count += 1
     return count
 

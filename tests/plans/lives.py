@@ -268,7 +268,7 @@ class Lives(RuleBasedStateMachine):
             self._deliver_last_events()
             self._settle()
             self._compare("before reconciliation")
-        reconcile(cause=CAUSE)
+        assert reconcile(cause=CAUSE).failed == 0
         self._settle()
         self._compare("after reconciliation")
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -13,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import AuditEntry
-from plans import checks
+from plans import checks, reconciliation, subscriptions
 from plans.catalogue import map_price
 from plans.errors import StripeUnavailable
 from plans.models import (
@@ -319,6 +320,47 @@ def test_a_reconciliation_that_broke_off_is_on_record_and_becomes_a_problem(
     assert "/v1/subscriptions" in broken.error
     (problem,) = [each for each in problems() if each.kind == "not_reconciled"]
     assert broken.error in problem.summary
+
+
+def test_one_malformed_subscription_ends_nobody_elses_comparison(
+    engine: StripeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed_plans()
+    run("publish_plans", "--apply")
+    plus, pro = (Price.objects.get(plan__code=c, interval="month") for c in ("plus", "pro"))
+    buyers = [buy(engine, plus) for _ in range(3)]
+    reconcile(cause=CAUSE)
+    for _, sub in buyers:
+        engine.change_price(sub, str(pro.stripe_price_id))
+    odd = buyers[1][1]
+    read = subscriptions.columns_from
+
+    def odd_one_out(found: Any, *rest: Any) -> Any:
+        if found["id"] == odd:
+            raise KeyError("items")
+        return read(found, *rest)
+
+    monkeypatch.setattr(subscriptions, "columns_from", odd_one_out)
+    due = timezone.now() + timedelta(days=40)
+    assert read_back_due(at=due) == 2
+
+    monkeypatch.setattr(reconciliation, "columns_from", odd_one_out)
+    report = reconcile(cause=CAUSE)
+    assert (report.seen, report.agreed, report.failed) == (3, 2, 1)
+    assert report.lines == [f"{odd}: KeyError: 'items'"]
+    assert BillingReconciliation.objects.latest("started_at").finished_at is not None
+
+
+@pytest.mark.parametrize("error", [KeyError("items"), SystemExit()])
+def test_a_reconciliation_that_crashed_has_not_finished(
+    engine: StripeEngine, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(reconciliation, "_refresh_everyone", mock.Mock(side_effect=error))
+    with pytest.raises(type(error)):
+        reconcile(cause=CAUSE)
+    broken = BillingReconciliation.objects.get()
+    assert broken.finished_at is None
+    assert broken.error == ("KeyError: 'items'" if isinstance(error, KeyError) else "")
 
 
 def test_reconciliation_that_cannot_reach_stripe_says_so_and_changes_nothing(
