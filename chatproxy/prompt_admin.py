@@ -53,7 +53,7 @@ LONGEST_NAME = 200
 
 
 class PromptForm(forms.ModelForm[SystemPrompt]):
-    """Saving another text makes a version; what becomes of it is ``then``."""
+    """Saving another text than the one in use makes a version, tried on ``percent`` of users."""
 
     text = forms.CharField(
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 16}),
@@ -113,8 +113,7 @@ class PromptForm(forms.ModelForm[SystemPrompt]):
         return opened
 
     def clean_text(self) -> str:
-        # Browsers send CRLF; a version should not differ from the last one by that alone.
-        text = str(self.cleaned_data["text"]).replace("\r\n", "\n")
+        text = _as_typed(str(self.cleaned_data["text"]))
         if unknown := unknown_variables(text):
             raise ValidationError(f"Unknown variables: {', '.join(unknown)}.")
         return text
@@ -172,6 +171,9 @@ class SystemPromptAdmin(ModelAdmin):  # type: ignore[misc]
         super().save_related(request, form, formsets, change)
         publish(kinds=[PROMPTS])
         prompt, data = form.instance, form.cleaned_data
+        # The form shows the text in use: sent back as it was, it ends no trial of another one.
+        if prompt.published is not None and _as_typed(prompt.published.text) == data["text"]:
+            return
         cause = _cause(request)
         assert isinstance(request.user, User)
         version = write_version(
@@ -329,6 +331,11 @@ class Audience:
             user_name=self.name,
             at=timezone.now(),
         )
+
+
+def _as_typed(text: str) -> str:
+    """Browsers send CRLF, and forms trim: a version should not differ by that alone."""
+    return text.replace("\r\n", "\n").strip()
 
 
 def _choices() -> dict[str, Any]:

@@ -70,6 +70,17 @@ def test_a_share_of_users_starts_a_split(prompt, signed_in_staff):
     assert (prompt.challenger.number, prompt.challenger_percent) == (2, 25)
 
 
+@pytest.mark.parametrize("in_use", ["Be kind to {{ user_name }}.", " Be kind.\r\n\r\nAlways.\n"])
+def test_editing_anything_else_leaves_a_trial_alone(prompt, signed_in_staff, in_use):
+    prompt.versions.update(text=in_use)
+    change(signed_in_staff, prompt, text="Try this.", percent="25")
+    page = signed_in_staff.get(reverse("admin:chatproxy_systemprompt_change", args=[prompt.pk]))
+    shown = page.context["adminform"].form["text"].initial
+    change(signed_in_staff, prompt, position="20", text=shown.replace("\r\n", "\n"))
+    assert (prompt.position, prompt.versions.count()) == (20, 2)
+    assert (prompt.published.number, prompt.challenger_percent) == (1, 25)
+
+
 def test_an_unknown_variable_is_refused(prompt, signed_in_staff):
     url = reverse("admin:chatproxy_systemprompt_change", args=[prompt.pk])
     response = signed_in_staff.post(url, {**FORM, "text": "{{ secret }}"})
