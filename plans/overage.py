@@ -17,6 +17,7 @@ from django.utils import timezone
 from accounts.audit import record_act
 from accounts.models import User
 from plans import overage_catalogue
+from plans.allowances import bills, can_be_billed, metered_price
 from plans.checkout import payer_for, told_to_callers
 from plans.customers import existing_customer
 from plans.entitlements import refresh_entitlements, users_of
@@ -26,34 +27,32 @@ from plans.models import (
     Customer,
     OverageReport,
     OverageWindow,
-    Price,
-    Subscription,
 )
 from plans.selectors import live_subscriptions
+from plans.subscriptions import read_back
 from tesslate.lib.cause import Cause
 
 HUNDRED = Decimal(100)
 
 
-def set_cap(*, user: User, cap_cents: int, organization_id: int | None = None) -> Customer:
-    """Let a payer be billed for up to so many US cents a period beyond their plan; 0 for none.
+def set_cap(*, user: User, cap_cents: int, organization_id: int | None = None) -> Customer | None:
+    """Let a payer be billed for up to so many US cents a period beyond their plan; 0 for none,
+    which is always accepted, by who never bought anything too (None).
 
     Raises OverageNotOffered, NotAnOwner, BillingUnavailable, BillingRefused.
     """
     customer = existing_customer(payer_for(user, organization_id))
-    subscription = None if customer is None else live_subscriptions(customer).first()
-    if customer is None or subscription is None:
+    if customer is None and cap_cents:
         raise OverageNotOffered
-    if cap_cents:
-        _refuse_unless_offered(subscription)
-        with told_to_callers():
-            overage_catalogue.ensure_item(subscription)
+    if customer is None:
+        return None
     cause = Cause.user(user.pk, "overage")
+    is_new = cap_cents > 0 and _have_it_billed(customer, cause)
     with transaction.atomic():
         row = Customer.objects.select_for_update().get(pk=customer.pk)
         before, row.overage_cap_cents = row.overage_cap_cents, cap_cents
         row.save(update_fields=["overage_cap_cents"])
-        if before != cap_cents:
+        if is_new or before != cap_cents:
             record_act(
                 action="overage.cap_set",
                 cause=cause,
@@ -69,6 +68,23 @@ def set_cap(*, user: User, cap_cents: int, organization_id: int | None = None) -
     return row
 
 
+def _have_it_billed(customer: Customer, cause: Cause) -> bool:
+    """Give one of the customer's subscriptions the metered price; whether it is news to us."""
+    live = list(live_subscriptions(customer))
+    if not live:
+        raise OverageNotOffered
+    if not can_be_billed(live[0]):
+        raise OverageNotOffered("Only some plans can have it, paid by the month in US dollars.")
+    metered = metered_price()
+    chosen = next((row for row in live if bills(row, customer, metered)), live[0])
+    known = bills(chosen, customer, metered)
+    with told_to_callers():
+        overage_catalogue.ensure_item(chosen)
+        if not known:
+            read_back(chosen.stripe_subscription_id, cause=cause)
+    return not known
+
+
 def _close_windows(customer: Customer) -> None:
     """What was reported stays; no window follows an entitlement that allows nothing."""
     now = timezone.now()
@@ -76,23 +92,19 @@ def _close_windows(customer: Customer) -> None:
     running.update(allowance_cents=0, due_at=now)
 
 
-def _refuse_unless_offered(subscription: Subscription) -> None:
-    """Stripe bills a metered price by the interval and in the currency of the subscription."""
-    price = subscription.price
-    if price is None or not price.plan.overage_allowed:
-        raise OverageNotOffered
-    if price.interval != Price.Interval.MONTH or price.currency != "usd":
-        raise OverageNotOffered("Only monthly subscriptions in US dollars can have it.")
-
-
 def offers_overage(customer: Customer | None) -> bool:
     subscription = None if customer is None else live_subscriptions(customer).first()
-    try:
-        if subscription is not None:
-            _refuse_unless_offered(subscription)
-    except OverageNotOffered:
-        return False
-    return subscription is not None
+    return subscription is not None and can_be_billed(subscription)
+
+
+def cap_in_force(customer: Customer | None) -> int:
+    """US cents. A cap holds on the subscription that it was set for: after that has ended nothing
+    goes beyond the plan until it is set again."""
+    if customer is None or not customer.overage_cap_cents:
+        return 0
+    metered = metered_price()
+    live = live_subscriptions(customer)
+    return customer.overage_cap_cents if any(bills(s, customer, metered) for s in live) else 0
 
 
 # Windows

@@ -5,7 +5,7 @@ from typing import Any
 from plans import stripe_client
 from plans.models import OverageMeter, Subscription
 from plans.stripe_client import Json
-from plans.stripe_reading import item_price, items, object_id
+from plans.stripe_reading import price_ids
 
 EVENT_NAME = "tesslate_overage_cents"
 LOOKUP_KEY = "tesslate_overage_cents"
@@ -55,7 +55,7 @@ def ensure_item(subscription: Subscription) -> None:
     meter = ensure_meter()
     stripe = stripe_client.connection()
     found = stripe.subscription(subscription.stripe_subscription_id)
-    held = {object_id(item_price(item)) for item in items(found or {})}
+    held = price_ids(found or {})
     if meter.stripe_price_id not in held:
         stripe.create_subscription_item(
             idempotency_key=(

@@ -13,7 +13,7 @@ from accounts.models import User
 from plans.checkout import payer_for
 from plans.customers import existing_customer
 from plans.models import Customer, OverageWindow
-from plans.overage import offers_overage, set_cap, units_due
+from plans.overage import cap_in_force, offers_overage, set_cap, units_due
 from plans.views import BillingThrottle
 
 HIGHEST_CAP = 10_000_000
@@ -99,7 +99,7 @@ def _answer(customer: Customer | None) -> Any:
     return OverageOut(
         {
             "offered": offers_overage(customer),
-            "cap_cents": customer.overage_cap_cents if customer else 0,
+            "cap_cents": cap_in_force(customer),
             "windows": windows[:SHOWN],
         }
     ).data

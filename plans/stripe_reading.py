@@ -52,6 +52,10 @@ def item_price(item: Json) -> Json:
     return price if isinstance(price, Mapping) else {}
 
 
+def price_ids(subscription: Json) -> set[str]:
+    return {object_id(item_price(item)) for item in items(subscription)}
+
+
 def period(subscription: Json, plan_item: Json | None) -> Period | None:
     """The paid period: on the item from basil on, on the subscription before."""
     for holder in (plan_item, subscription):

@@ -144,11 +144,14 @@ def apply(found: Json, *, cause: Cause, at: datetime | None = None) -> Reading:
     changed = created or before != {name: getattr(row, name) for name in COMPARED}
     row.customer = customer
     row.read_at = at
+    prices = stripe_reading.price_ids(row.snapshot)
     row.snapshot = stripe_reading.without_personal_data(found)
     row.save(update_fields=None if changed else ("customer", "read_at", "snapshot", "updated_at"))
     if changed:
         _record_change(row, before, created, cause)
         _tell_payer(row, before)
+    # A metered price beside the plan's decides whether there is overage.
+    if changed or prices != stripe_reading.price_ids(row.snapshot):
         refresh_entitlements(users_of(customer), at=at, cause=cause)
     return Reading(_outcome(row, created, changed), row, found)
 

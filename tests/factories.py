@@ -7,7 +7,15 @@ import factory
 from django.utils import timezone
 
 from accounts.models import Membership, Organization, User
-from plans.models import Customer, GatewayModel, Plan, PlanGrant, Price, Subscription
+from plans.models import (
+    Customer,
+    GatewayModel,
+    OverageMeter,
+    Plan,
+    PlanGrant,
+    Price,
+    Subscription,
+)
 
 
 class UserFactory(factory.django.DjangoModelFactory[User]):
@@ -106,3 +114,20 @@ class PlanGrantFactory(factory.django.DjangoModelFactory[PlanGrant]):
     starts_at = factory.LazyFunction(lambda: timezone.now() - timedelta(hours=1))
     ends_at = factory.LazyFunction(lambda: timezone.now() + timedelta(days=7))
     reason = "Because they asked nicely"
+
+
+def let_overage_be_billed(subscription: Subscription, *, cap_cents: int) -> None:
+    """The plan allows it, the payer has set a cap, and our copy has the metered price."""
+    assert subscription.price is not None
+    Plan.objects.filter(pk=subscription.price.plan_id).update(overage_allowed=True)
+    meter = OverageMeter.objects.create(
+        event_name="overage", stripe_meter_id="mtr_1", stripe_price_id="price_metered"
+    )
+    customer = subscription.customer
+    customer.overage_cap_cents = cap_cents
+    customer.save()
+    subscription.snapshot = {
+        "customer": customer.stripe_customer_id,
+        "items": [{"price": {"id": meter.stripe_price_id}}],
+    }
+    subscription.save()

@@ -13,7 +13,7 @@ from accounts.tokens import live_tokens
 from chatproxy.selectors import Totals, usage_by, usage_in_period
 from llmkeys.models import VirtualKey
 from plans.models import CurrentEntitlement, Customer, GatewayModel, Plan, Subscription
-from plans.overage import offers_overage
+from plans.overage import cap_in_force, offers_overage
 from plans.overview import Billing, billing_of
 from plans.selectors import current_entitlement, live_subscriptions
 from tesslate.site.money import format_money
@@ -106,7 +106,7 @@ def own_subscription(user: User) -> Subscription | None:
 
 def overage_cap_cents(customer: Customer | None) -> int | None:
     """US cents; None for a payer whose subscription cannot have overage."""
-    return customer.overage_cap_cents if customer and offers_overage(customer) else None
+    return cap_in_force(customer) if offers_overage(customer) else None
 
 
 def price_of(subscription: Subscription) -> str:

@@ -73,6 +73,11 @@ class Stage:
         while send_next(at=at or self.now):
             pass
 
+    def billed_on(self, subscription_id: str) -> bool:
+        """Whether the subscription's invoices have what the meter counts."""
+        items = self.engine.object(subscription_id)["items"]["data"]
+        return any(item["price"]["recurring"]["meter"] for item in items)
+
     def meter_total(self) -> float:
         (meter,) = self.engine.objects("billing.meter")
         usage = self.engine.world.get("billing.meter", meter["id"])["_usage"]

@@ -12,7 +12,13 @@ from plans.overview import billing_of
 from tesslate.lib.cause import Cause
 from tesslate.site.account import account_page
 from tesslate.site.back_from_stripe import fingerprint
-from tests.factories import CustomerFactory, PlanFactory, PriceFactory, SubscriptionFactory
+from tests.factories import (
+    CustomerFactory,
+    PlanFactory,
+    PriceFactory,
+    SubscriptionFactory,
+    let_overage_be_billed,
+)
 from tests.site.ledger import chat_request
 
 TEST = Cause.system("test")
@@ -140,14 +146,9 @@ def test_invoices_stay_in_reach_after_the_end(subscription, signed_in, user):
     assert "data-portal" in signed_in.get("/account").content.decode()
 
 
-def test_the_cap_on_usage_beyond_the_plan_is_shown_to_who_may_have_it(
-    subscription, signed_in, pro_plan
-):
+def test_the_cap_on_usage_beyond_the_plan_is_shown_to_who_may_have_it(subscription, signed_in):
     assert 'data-open="overage"' not in signed_in.get("/account").text
-    pro_plan.overage_allowed = True
-    pro_plan.save()
-    subscription.customer.overage_cap_cents = 2500
-    subscription.customer.save()
+    let_overage_be_billed(subscription, cap_cents=2500)
     html = signed_in.get("/account").text
     assert "up to $25 a period" in html
     assert 'value="25"' in html

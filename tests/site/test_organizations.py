@@ -17,6 +17,7 @@ from tests.factories import (
     OrganizationFactory,
     SubscriptionFactory,
     UserFactory,
+    let_overage_be_billed,
 )
 
 TEST = Cause.system("test")
@@ -54,14 +55,11 @@ def test_visitors_sign_in_first(client, organization):
 
 
 def test_the_cap_on_usage_beyond_the_plan_is_the_owners_to_see_and_to_change(
-    client, signed_in, organization, subscription, pro_plan
+    client, signed_in, organization, subscription
 ):
     address = f"/organizations/{organization.pk}"
     assert 'id="overage"' not in signed_in.get(address).text
-    pro_plan.overage_allowed = True
-    pro_plan.save()
-    subscription.customer.overage_cap_cents = 2500
-    subscription.customer.save()
+    let_overage_be_billed(subscription, cap_cents=2500)
     html = signed_in.get(address).text
     assert "up to $25 a period for all seats" in html
     assert 'value="25"' in html
