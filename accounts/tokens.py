@@ -55,6 +55,26 @@ def create_token(
 
 
 @transaction.atomic
+def rename_token(*, user: User, token_id: int, name: str, cause: Cause) -> bool:
+    """Call a live token of the user something else. False when there is none, or none any more."""
+    token = live_tokens(user).select_for_update().filter(pk=token_id).first()
+    if token is None:
+        return False
+    if token.name != name:
+        before, token.name = token.name, name
+        token.save(update_fields=["name"])
+        record_act(
+            action="token.renamed",
+            cause=cause,
+            target=token,
+            user=user,
+            before={"name": before},
+            after={"name": name},
+        )
+    return True
+
+
+@transaction.atomic
 def revoke_token(*, token_id: int, cause: Cause) -> bool:
     """End a token at once, also where processes remember it. False when it had ended before."""
     token = ApiToken.objects.select_for_update().select_related("user").get(pk=token_id)

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 from accounts.callers import caller
 from accounts.models import ApiToken
-from accounts.tokens import create_token, live_tokens, revoke_token
+from accounts.tokens import create_token, live_tokens, rename_token, revoke_token
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import NotFound
 
@@ -81,8 +81,11 @@ class TokenView(APIView):
     def patch(self, request: Request, token_id: int) -> Response:
         data = TokenSerializer(self._token(request, token_id), data=request.data)
         data.is_valid(raise_exception=True)
-        data.save()
-        return Response(data.data)
+        user = caller(request)
+        name = data.validated_data["name"]
+        if not rename_token(user=user, token_id=token_id, name=name, cause=Cause.user(user.pk)):
+            raise NotFound
+        return self.get(request, token_id)
 
     @extend_schema(operation_id="tokens_revoke", responses={204: None})
     def delete(self, request: Request, token_id: int) -> Response:

@@ -20,6 +20,7 @@ from accounts.errors import AccountDeleted, AccountInactive, TokenExpired, Token
 from accounts.models import ApiToken, AuditEntry, User
 from accounts.services import delete_account
 from accounts.tokens import create_token, find_token, revoke_token
+from accounts.views import tokens as token_views
 from tesslate.lib.cause import Cause
 from tesslate.lib.crypto import sha256_hex
 from tesslate.lib.errors import InvalidToken
@@ -236,6 +237,26 @@ class TestApi:
 
         assert response.json()["name"] == "new"
         assert find_token(value).scopes == ["chat"]
+        entry = AuditEntry.objects.get(action="token.renamed", user=user)
+        assert (entry.before, entry.after) == ({"name": "laptop"}, {"name": "new"})
+
+    def test_renaming_brings_no_token_back_that_is_revoked_meanwhile(
+        self, api: APIClient, user: User, monkeypatch
+    ):
+        token, value = make(user)
+        rename = tokens.rename_token
+
+        def revoked_meanwhile(**kwargs) -> bool:
+            revoke_token(token_id=token.pk, cause=CAUSE)
+            return rename(**kwargs)
+
+        monkeypatch.setattr(token_views, "rename_token", revoked_meanwhile)
+
+        assert api.patch(f"/api/tokens/{token.pk}", {"name": "new"}, "json").status_code == 404
+
+        with pytest.raises(InvalidToken):
+            find_token(value)
+        assert not AuditEntry.objects.filter(action="token.renamed").exists()
 
     def test_token_is_revoked(self, api: APIClient, user: User):
         token, value = make(user)
