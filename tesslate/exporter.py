@@ -14,6 +14,7 @@ from typing import Any
 
 from celery.signals import beat_init, worker_process_shutdown, worker_ready
 from django.conf import settings
+from django.utils.datastructures import CaseInsensitiveMapping
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import mark_process_dead
 
@@ -34,13 +35,16 @@ class Handler(BaseHTTPRequestHandler):
                 is_alive = still is not None and still < STALE_SECONDS
                 body = {"status": "ok" if is_alive else "standing still"}
                 self._answer(200 if is_alive else 503, "application/json", json.dumps(body))
-            case "/metrics" if may_read(dict(self.headers), self.client_address[0]):
+            case "/metrics" if may_read(self._headers(), self.client_address[0]):
                 text = generate_latest(process_figures()).decode()
                 self._answer(200, CONTENT_TYPE_LATEST, text)
             case "/metrics":
                 self._answer(403, "text/plain", "Not for you.\n")
             case _:
                 self._answer(404, "text/plain", "There is no such thing.\n")
+
+    def _headers(self) -> CaseInsensitiveMapping[str]:
+        return CaseInsensitiveMapping(self.headers.items())
 
     def _answer(self, status: int, content_type: str, text: str) -> None:
         body = text.encode()

@@ -44,8 +44,14 @@ def test_token_is_asked_for_where_one_is_set(url, settings):
     settings.METRICS_TOKEN = "a-token"
 
     assert httpx.get(f"{url}/metrics").status_code == 403
-    headers = {"Authorization": "Bearer a-token"}
-    assert httpx.get(f"{url}/metrics", headers=headers).status_code == 200
+    for name in ("Authorization", "authorization"):
+        headers = {name: "Bearer a-token"}
+        assert httpx.get(f"{url}/metrics", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-forwarded-for", "forwarded"])
+def test_who_comes_through_a_proxy_is_refused_however_it_writes_so(url, name):
+    assert httpx.get(f"{url}/metrics", headers={name: "8.8.8.8"}).status_code == 403
 
 
 def test_nothing_else_is_answered(url):
