@@ -39,6 +39,8 @@ def local_secrets_stay_local(
         return []
     published = {
         "SECRET_KEY": settings.SECRET_KEY.startswith("local-only"),
+        # "local-only" in Base64. Only the key that encrypts: one behind it is being replaced.
+        "ENCRYPTION_KEYS": "".join(settings.ENCRYPTION_KEYS[:1]).startswith("bG9jYWwtb25seS"),
         "LITELLM_MASTER_KEYS": "sk-local-master-key" in settings.LITELLM_MASTER_KEYS,
         "STRIPE_WEBHOOK_SECRETS": "whsec_local" in settings.STRIPE_WEBHOOK_SECRETS,
     }

@@ -199,6 +199,7 @@ def test_e001_stand_in_in_production_is_an_error(settings, name, host):
     ("name", "value"),
     [
         ("SECRET_KEY", "local-only-not-a-secret-0"),
+        ("ENCRYPTION_KEYS", ["bG9jYWwtb25seS1ub3QtYS1zZWNyZXQtMDAwMDAwMDA="]),
         ("LITELLM_MASTER_KEYS", ["sk-local-master-key"]),
         ("STRIPE_WEBHOOK_SECRETS", ["whsec_real", "whsec_local"]),
     ],
