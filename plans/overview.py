@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.core.cache import cache
 from django.db import transaction
 
 from accounts.models import User
@@ -16,6 +15,7 @@ from plans.models import Checkout, CurrentEntitlement, Customer, GatewayModel, P
 from plans.models import Subscription as Row
 from plans.selectors import current_entitlement, live_subscriptions
 from plans.settlement import settle_checkout
+from tesslate.lib.caching import is_first
 from tesslate.lib.cause import Cause
 
 # A page that waits for its webhook may make us look at Stripe this often, per session.
@@ -65,8 +65,8 @@ def _checkout_state(customer: Customer, session_id: str | None, user: User) -> s
     row = (rows.filter(stripe_session_id=session_id) if session_id else rows).first()
     if row is None:
         return None
-    may_look = session_id and cache.add(f"settle:{session_id}", 1, LOOK_EVERY_SECONDS)
-    if row.state == Checkout.State.OPEN and session_id and may_look:
+    is_open = row.state == Checkout.State.OPEN
+    if is_open and session_id and is_first(f"settle:{session_id}", LOOK_EVERY_SECONDS):
         try:
             with transaction.atomic():
                 settle_checkout(session_id, cause=Cause.user(user.pk, "return"))

@@ -4,7 +4,6 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 
 from accounts.models import User
@@ -20,9 +19,10 @@ from plans.serializers import (
     PlanListOut,
     PortalIn,
 )
+from tesslate.lib.throttling import PerUserThrottle
 
 
-class BillingThrottle(UserRateThrottle):
+class BillingThrottle(PerUserThrottle):
     """Each of these calls makes several at Stripe."""
 
     scope = "billing"

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from django.core.cache import cache
 from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts.models import User
+from tesslate.lib.caching import remembered
 from tesslate.staffroom.attention import attention_for
 from tesslate.staffroom.charts import Chart, charts
 from tesslate.staffroom.dashboard import Group, groups
@@ -25,9 +25,9 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     numbers: list[Group] = []
     drawn: list[Chart] = []
     if may_see_numbers:
-        numbers = cache.get_or_set("staff:groups", lambda: groups(at), NUMBERS_SECONDS) or []
+        numbers = remembered("staff:groups", lambda: groups(at), NUMBERS_SECONDS)
         key = f"staff:charts:{period.first}:{period.last}"
-        drawn = cache.get_or_set(key, lambda: charts(period), NUMBERS_SECONDS) or []
+        drawn = remembered(key, lambda: charts(period), NUMBERS_SECONDS)
     return {
         **context,
         "title": "Home",

@@ -1,13 +1,10 @@
 """A form that is sent twice does its work once."""
 
-import logging
 import secrets
 
-from django.core.cache import cache
 from django.http import HttpRequest
-from redis.exceptions import RedisError
 
-logger = logging.getLogger(__name__)
+from tesslate.lib import caching
 
 REMEMBERED_SECONDS = 24 * 3600
 
@@ -25,9 +22,4 @@ def is_first(request: HttpRequest) -> bool:
     submission = request.POST.get("submission", "")[:64]
     if not submission:
         return True
-    key = f"staff:submission:{request.user.pk}:{submission}"
-    try:
-        return bool(cache.add(key, 1, REMEMBERED_SECONDS))
-    except RedisError as error:
-        logger.warning("Cannot tell whether a form was sent before: %s", type(error).__name__)
-        return True
+    return caching.is_first(f"staff:submission:{request.user.pk}:{submission}", REMEMBERED_SECONDS)

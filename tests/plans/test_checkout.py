@@ -389,6 +389,17 @@ def test_C20_whoever_returns_before_the_webhook_is_activated_there_and_then(
     assert current_entitlement(user).version == version
 
 
+def test_buying_and_managing_go_on_without_the_cache(
+    shop: Shop, buyer: APIClient, settings: Any
+) -> None:
+    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1"}}
+    session = shop.pay(buy(buyer, shop.price("plus")).json()["url"])
+    answer = buyer.get(f"/api/billing/subscription?session_id={session['id']}").json()
+    assert (answer["plan"]["code"], answer["checkout"]) == ("plus", "completed")
+    assert buyer.post("/api/billing/portal", {}, format="json").status_code == 200
+    assert buyer.get("/api/billing/overage").status_code == 200
+
+
 def test_C20_a_session_of_somebody_else_tells_nothing(
     shop: Shop, buyer: APIClient, api: APIClient, stranger: User
 ) -> None:

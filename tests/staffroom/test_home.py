@@ -274,6 +274,14 @@ def test_any_range_opens(well, staff_client, chosen):
     assert staff_client.get("/admin/", {"range": chosen}).status_code == 200
 
 
+def test_the_front_page_shows_its_numbers_without_the_cache(well, staff_client, settings):
+    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:1"}}
+    response = staff_client.get("/admin/")
+    assert response.status_code == 200
+    assert response.context["groups"]
+    assert response.context["charts"]
+
+
 def trouble(count: int) -> None:
     for number in range(count):
         user = UserFactory.create()
