@@ -17,7 +17,7 @@ from accounts.models import User
 from llmkeys import marking, provisioning
 from llmkeys.errors import KeyNotReady, NothingToUndo
 from llmkeys.models import VirtualKey
-from llmkeys.services import lock_user
+from llmkeys.services import lock_user, retire_key
 from tesslate.lib import changes
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import Conflict
@@ -68,8 +68,18 @@ def rotate_key(
     return new
 
 
-def revoke_key(*, key: VirtualKey, cause: Cause, reason: str) -> VirtualKey:
-    """The key has leaked: it stops working at once, and a probe proves it."""
+@transaction.atomic
+def revoke_key(*, key: VirtualKey, cause: Cause, reason: str) -> VirtualKey | None:
+    """The key has leaked: it stops working at once, and a probe proves it.
+
+    Returns the key in its place: a new one, or of a key in its overlap the successor that it has
+    already (None where that one is gone as well). Raises Conflict for a key that is gone.
+    """
+    lock_user(key.user_id)
+    key = VirtualKey.objects.select_related("user").get(pk=key.pk)
+    if key.lifecycle == Lifecycle.RETIRING:
+        retire_key(key=key, cause=cause, reason=reason)
+        return VirtualKey.live.filter(replaces=key).order_by("-pk").first()
     return rotate_key(key=key, cause=cause, overlap=timedelta(0), reason=reason)
 
 

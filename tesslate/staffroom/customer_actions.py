@@ -43,13 +43,29 @@ class ReasonForm(ActionForm):
     )
 
 
+class KeyField(forms.ModelChoiceField[VirtualKey]):
+    def label_from_instance(self, key: VirtualKey) -> str:
+        if key.lifecycle != VirtualKey.Lifecycle.RETIRING:
+            return f"…{key.last_four} · {key.label}"
+        end = f" until {key.retire_at:%d %B, %H:%M} UTC" if key.retire_at else ""
+        return f"…{key.last_four} · {key.label}, replaced already, works{end}"
+
+
 class KeyForm(ActionForm):
-    key = forms.ModelChoiceField(VirtualKey.objects.none(), empty_label=None)
+    key = KeyField(VirtualKey.objects.none(), empty_label=None)
 
     def prepare(self) -> None:
         field = self.fields["key"]
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = VirtualKey.live.filter(user=self.customer)
+
+
+class ActiveKeyForm(KeyForm):
+    def prepare(self) -> None:
+        super().prepare()
+        self.fields["key"].queryset = VirtualKey.objects.filter(  # type: ignore[attr-defined]
+            user=self.customer, lifecycle=VirtualKey.Lifecycle.ACTIVE
+        )
 
 
 class KeyReasonForm(KeyForm, ReasonForm):
@@ -119,8 +135,13 @@ def _unblock(customer: User, data: dict[str, Any], cause: Cause) -> str:
 
 
 def _revoke(customer: User, data: dict[str, Any], cause: Cause) -> str:
-    new = revoke_key(key=data["key"], reason=data["reason"], cause=cause)
-    return f"Key …{data['key'].last_four} is being removed; …{new.last_four} takes its place."
+    key = data["key"]
+    before = VirtualKey.live.filter(replaced_by=key).first()
+    new = revoke_key(key=key, reason=data["reason"], cause=cause)
+    gone = f"Key …{key.last_four} is being removed"
+    if before is not None:
+        gone += f", and with it …{before.last_four}, which it had replaced"
+    return f"{gone}; …{new.last_four} takes its place." if new else f"{gone}."
 
 
 def _reset(customer: User, data: dict[str, Any], cause: Cause) -> str:
@@ -206,7 +227,7 @@ ACTIONS: dict[str, Action] = {
             "then it is removed. Spend carries over.",
             CHANGE_KEY,
             _rotate,
-            KeyForm,
+            ActiveKeyForm,
         ),
         Action(
             "reset-limits",

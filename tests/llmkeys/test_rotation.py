@@ -238,6 +238,17 @@ def test_R07_a_leaked_key_stops_at_once_and_a_probe_proves_it(
     assert credential_for(user.pk).key_id == new.pk
 
 
+def test_R07_a_leaked_key_that_was_replaced_already_stops_at_once_too(
+    standin: StandIn, key: VirtualKey, user: User
+) -> None:
+    secret = decrypt(key.secret)
+    new = rotate(key)
+    assert rotation.revoke_key(key=key, cause=CAUSE, reason="found on a forum") == new
+    sync()
+    assert probe(key, secret).is_refused
+    assert set(standin.keys) == {new.key_hash}
+
+
 def test_R08_use_of_the_old_key_near_its_end_is_told(
     standin: StandIn, key: VirtualKey, mailoutbox: list[object]
 ) -> None:

@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry, User
 from llmkeys.models import VirtualKey
+from llmkeys.rotation import rotate_key
 from plans.entitlements import refresh_entitlements
 from plans.models import PlanGrant, StripeEvent
 from tesslate.lib.cause import Cause
@@ -111,6 +112,22 @@ def test_notes_are_kept_with_their_author(payer, user, staff, staff_client):
 def test_notes_that_are_none_are_refused(payer, user, staff_client, text):
     staff_client.post(f"/admin/customers/{user.pk}/notes", {"text": text})
     assert not CustomerNote.objects.exists()
+
+
+def test_of_keys_that_may_have_leaked_the_page_tells_which_was_replaced_and_what_goes_with_it(
+    payer, user, staff_client
+):
+    old = VirtualKey.objects.get(user=user)
+    new = rotate_key(key=old, cause=Cause.system("test"))
+    offered = staff_client.get(f"/admin/customers/{user.pk}/do/revoke").text
+    assert f"…{old.last_four} · default, replaced already, works until" in offered
+    assert f"…{old.last_four}" not in staff_client.get(f"/admin/customers/{user.pk}/do/rotate").text
+    answer = staff_client.post(
+        f"/admin/customers/{user.pk}/do/revoke",
+        {"key": new.pk, "reason": "Found on a forum", "password": "staff-password"},
+        follow=True,
+    )
+    assert f"and with it …{old.last_four}, which it had replaced" in answer.text
 
 
 def test_an_action_first_says_what_it_does(payer, user, staff_client):
