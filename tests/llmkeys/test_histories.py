@@ -1,4 +1,4 @@
-"""A dozen random histories, or EFFORT times as many; `make soak ONLY=keys` runs many more."""
+"""Half a dozen random histories, or EFFORT times as many; `make soak ONLY=keys` runs many more."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -14,7 +14,7 @@ def test_S19_random_histories_end_as_they_should(part: int) -> None:
     run_state_machine_as_test(
         type("Part", (Histories,), {}),
         settings=settings(
-            max_examples=4 * EFFORT,
+            max_examples=2 * EFFORT,
             stateful_step_count=18,
             deadline=None,
             database=None,

@@ -1,4 +1,4 @@
-"""A dozen random lives, or EFFORT times as many; `make soak ONLY=billing` runs many more."""
+"""Eight random lives, or EFFORT times as many; `make soak ONLY=billing` runs many more."""
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -14,7 +14,7 @@ def test_O11_random_lives_end_where_stripe_says(part: int) -> None:
     run_state_machine_as_test(
         Lives,
         settings=settings(
-            max_examples=3 * EFFORT,
+            max_examples=2 * EFFORT,
             stateful_step_count=25,
             deadline=None,
             database=None,
