@@ -209,12 +209,16 @@ def customer_for(payer: Payer) -> Customer | None:
 
 
 def forget_deleted(stripe_customer_id: str, *, cause: Cause) -> Customer | None:
-    """The object was deleted at Stripe: the next checkout makes a new one."""
+    """The object was deleted at Stripe: the next checkout makes a new one. Returns whose it was."""
     customer = (
         Customer.objects.select_for_update().filter(stripe_customer_id=stripe_customer_id).first()
     )
     if customer is None:
-        return find_customer(stripe_customer_id)
+        customer = find_customer(stripe_customer_id)
+        aliases = StripeCustomerAlias.objects.filter(stripe_customer_id=stripe_customer_id)
+        if customer and aliases.exclude(kind=Alias.DELETED).update(kind=Alias.DELETED):
+            _record("customer.deleted_at_stripe", customer, stripe_customer_id, cause)
+        return customer
     customer.stripe_customer_id = None
     customer.save(update_fields=["stripe_customer_id"])
     customer.aliases.create(stripe_customer_id=stripe_customer_id, kind=Alias.DELETED)

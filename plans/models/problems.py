@@ -24,6 +24,7 @@ class BillingProblem(models.Model):
         DISPUTE = "dispute", "Dispute"
         FRAUD_WARNING = "fraud_warning", "Fraud warning"
         OVERAGE_DIFFERS = "overage_differs", "Stripe's meter and our reports differ"
+        ERASURE_REFUSED = "erasure_refused", "Closed account not erased at Stripe"
         CATALOGUE_CHANGED = "catalogue_changed", "Price or product changed at Stripe"
 
     kind = models.CharField(max_length=40, choices=Kind)

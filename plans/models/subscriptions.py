@@ -43,7 +43,7 @@ class StripeCustomerAlias(models.Model):
     class Kind(models.TextChoices):
         # A second one came into being beside the first (two tabs, a payment link).
         DUPLICATE = "duplicate", "Duplicate"
-        # It was the payer's own until it was deleted at Stripe.
+        # It was the payer's own, or one of the others, until it was deleted at Stripe.
         DELETED = "deleted", "Deleted at Stripe"
         # Support moved the payer to another customer object.
         REPLACED = "replaced", "Replaced"
