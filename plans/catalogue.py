@@ -43,6 +43,23 @@ def announce_plan_edit(*, plan: Plan, changed: list[str], cause: Cause) -> None:
 
 
 @transaction.atomic
+def retire_default(*, in_favour_of: Plan, cause: Cause) -> Plan | None:
+    """Have the default plan step down; returns it, or None if there was no other.
+
+    The caller saves ``in_favour_of`` as the default in the same transaction, so that nobody ever
+    sees two or none.
+    """
+    # All of them: of two who change the default at once, the second sees what the first did.
+    plans = list(Plan.objects.select_for_update().order_by("pk"))
+    former = next((plan for plan in plans if plan.is_default and plan != in_favour_of), None)
+    if former is not None:
+        former.is_default = False
+        former.save(update_fields=["is_default"])
+        announce_plan_edit(plan=former, changed=["is_default"], cause=cause)
+    return former
+
+
+@transaction.atomic
 def announce_model_edit(*, model: GatewayModel, cause: Cause) -> None:
     """After a model was saved (disabled, enabled): every plan that includes it has changed."""
     for plan in model.plans.all():

@@ -12,7 +12,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from plans.admin.base import staff_cause
-from plans.catalogue import announce_model_edit, announce_plan_edit
+from plans.catalogue import announce_model_edit, announce_plan_edit, retire_default
 from plans.models import GatewayModel, Plan, Price
 
 
@@ -68,9 +68,12 @@ class PlanForm(forms.ModelForm[Plan]):
         others = Plan.objects.filter(is_default=True).exclude(pk=self.instance.pk)
         if not cleaned.get("is_default") and not others.exists():
             raise ValidationError("Everyone needs a default plan: make another one default first.")
-        if cleaned.get("is_default") and others.exists():
-            raise ValidationError(f"{others.get()} is the default plan already.")
         return cleaned
+
+    def _get_validation_exclusions(self) -> set[str]:
+        """That there is one default is seen to when it is saved: the present one steps down."""
+        exclusions: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        return exclusions | {"is_default"}
 
 
 class PriceInline(TabularInline):  # type: ignore[misc]
@@ -144,6 +147,14 @@ class PlanAdmin(ModelAdmin):  # type: ignore[misc]
         fixed: list[str] = list(super().get_readonly_fields(request, obj))
         # Keys, Stripe's metadata and the gateway's groups are named after the code.
         return fixed if obj is None else [*fixed, "code"]
+
+    def save_model(self, request: HttpRequest, obj: Plan, form: Any, change: bool) -> None:
+        if obj.is_default and "is_default" in form.changed_data:
+            former = retire_default(in_favour_of=obj, cause=staff_cause(request))
+            if former is not None:
+                text = f"{obj} is the default plan now, for everyone without another; {former} was."
+                messages.warning(request, text)
+        super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)

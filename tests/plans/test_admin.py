@@ -9,11 +9,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import User
+from accounts.models import AuditEntry, User
+from plans.entitlements import refresh_due
 from plans.models import BillingProblem, Plan, PlanGrant, StripeEvent
 from plans.selectors import current_entitlement
 from plans.tasks import reconcile_now
-from tests.factories import SubscriptionFactory
+from tests.factories import GatewayModelFactory, SubscriptionFactory
 from tests.plans.builders import stripe_event, stripe_subscription
 from tests.plans.conftest import Catalogue
 
@@ -116,14 +117,37 @@ def test_mirrored_rows_cannot_be_edited_or_deleted(staff_client: Client, plans: 
     assert row.status == "active"
 
 
-def test_a_stale_plan_form_is_refused(staff_client: Client, plans: Catalogue) -> None:
-    page = staff_client.get(address("plan", "change", plans.plus.pk))
+def plan_form(client: Client, plan: Plan, **changes: Any) -> dict[str, Any]:
+    """The plan's page as a browser sends it back, but for the changes."""
+    page = client.get(address("plan", "change", plan.pk))
     form = page.context["adminform"].form
     data = {
         name: form[name].value() if form[name].value() is not None else "" for name in form.fields
     }
-    data |= {"prices-TOTAL_FORMS": 0, "prices-INITIAL_FORMS": 0, "gateway_models": [], "rpm": 77}
-    data = {name: value for name, value in data.items() if value is not False}
+    data |= {"prices-TOTAL_FORMS": 0, "prices-INITIAL_FORMS": 0} | changes
+    return {name: value for name, value in data.items() if value is not False}
+
+
+def test_another_plan_becomes_the_default_in_one_go(
+    staff_client: Client, plans: Catalogue, user: User
+) -> None:
+    current_entitlement(user)
+    for plan in (plans.free, plans.plus):
+        plan.gateway_models.add(GatewayModelFactory.create())
+    alone = plan_form(staff_client, plans.free, is_default=False)
+    answer = staff_client.post(address("plan", "change", plans.free.pk), alone)
+    assert "make another one default first" in answer.content.decode()
+    data = plan_form(staff_client, plans.plus, is_default=True)
+    assert staff_client.post(address("plan", "change", plans.plus.pk), data).status_code == 302
+    assert Plan.objects.get(is_default=True) == plans.plus
+    edits = AuditEntry.objects.filter(action="plan.edited", after={"changed": ["is_default"]})
+    assert {entry.target_id for entry in edits} == {str(plans.free.pk), str(plans.plus.pk)}
+    refresh_due()
+    assert current_entitlement(user).plan == plans.plus
+
+
+def test_a_stale_plan_form_is_refused(staff_client: Client, plans: Catalogue) -> None:
+    data = plan_form(staff_client, plans.plus, gateway_models=[], rpm=77)
     Plan.objects.filter(pk=plans.plus.pk).update(version=9)
     answer = staff_client.post(address("plan", "change", plans.plus.pk), data)
     assert answer.status_code == 200
