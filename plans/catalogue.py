@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from accounts.audit import record_act
@@ -37,7 +37,7 @@ def announce_plan_edit(*, plan: Plan, changed: list[str], cause: Cause) -> None:
         decide_again(everybody)
         return
     if {"grace_days", "grace_limit_percent"} & set(changed):
-        decide_again(everybody.filter(user_id__in=_overdue_on(plan)))
+        decide_again(everybody.filter(_overdue_on(plan)))
     if {"overage_allowed", "overage_markup_percent"} & set(changed):
         decide_again(everybody.filter(plan=plan))
 
@@ -71,10 +71,16 @@ def decide_again(rows: QuerySet[CurrentEntitlement], *, at: datetime | None = No
     return rows.update(changes_at=at or timezone.now())
 
 
-def _overdue_on(plan: Plan) -> set[int]:
-    """Users whose grace the plan decides; they may have lost it already."""
-    holders = Subscription.objects.filter(price__plan=plan, status="past_due")
-    return {user for row in holders for user in users_of(row.customer)}
+def _overdue_on(plan: Plan) -> Q:
+    """Whose grace the plan decides, though they may have lost it already: also by the last mapped
+    price and the last known status, where Stripe has new words."""
+    subscriptions = Subscription.objects.filter(
+        Q(price__plan=plan) | Q(price=None, last_good_price__plan=plan),
+        Q(status="past_due") | Q(last_good_status="past_due"),
+    )
+    return Q(user__customer__subscriptions__in=subscriptions) | Q(
+        user__memberships__organization__customer__subscriptions__in=subscriptions
+    )
 
 
 def map_price(*, stripe_price_id: str, plan: Plan, cause: Cause) -> Price:

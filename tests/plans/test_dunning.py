@@ -8,9 +8,11 @@ from django.utils import timezone
 
 from accounts.models import User
 from plans import notices
+from plans.catalogue import announce_plan_edit
 from plans.entitlements import refresh_due
 from plans.models import BillingNotice, CurrentEntitlement, Customer, Subscription
 from plans.selectors import current_entitlement
+from tesslate.lib.cause import Cause
 from tests.factories import CustomerFactory
 from tests.plans.builders import from_now, stripe_invoice, stripe_subscription
 from tests.plans.conftest import Catalogue, Happen
@@ -67,6 +69,19 @@ def test_B07_grace_ends_by_the_clock_alone(overdue: dict[str, Any], user: User) 
     assert refresh_due(at=ends_at - timedelta(seconds=1)) == 0
     assert refresh_due(at=ends_at) == 1
     assert CurrentEntitlement.objects.get(user=user).plan.code == "free"
+
+
+@pytest.mark.parametrize("change", [{}, {"price": None}, {"status": "a_new_word"}])
+def test_B07_other_grace_days_reach_whoever_is_overdue_on_the_plan(
+    overdue: dict[str, Any], user: User, plans: Catalogue, change: dict[str, Any]
+) -> None:
+    """Also who keeps it while Stripe names a price or a status that is unknown here."""
+    Subscription.objects.update(**change)
+    plans.plus.grace_days = 1
+    plans.plus.save()
+    announce_plan_edit(plan=plans.plus, changed=["grace_days"], cause=Cause.system("test"))
+    refresh_due(at=timezone.now() + timedelta(seconds=1))
+    assert plan_of(user) == "free"
 
 
 def test_B08_paying_clears_grace(
