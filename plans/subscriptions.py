@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from accounts.audit import record_act
@@ -257,7 +258,8 @@ def plan_item(found: Json) -> tuple[Json | None, Price | None]:
 
 
 def price_for(item: Json) -> Price | None:
-    """Our price for a subscription item: by its id, else by its lookup key."""
+    """Our price for a subscription item: by its id, else by its lookup key, of which the price on
+    sale has the right, then the one archived last."""
     at_stripe = stripe_reading.item_price(item)
     by_id = Price.objects.raw(
         "SELECT * FROM plans_price WHERE stripe_price_id = %s", [object_id(at_stripe)]
@@ -266,7 +268,7 @@ def price_for(item: Json) -> Price | None:
     lookup_key = at_stripe.get("lookup_key")
     if price is None and isinstance(lookup_key, str) and lookup_key:
         by_key = Price.objects.filter(lookup_key=lookup_key)
-        price = by_key.order_by("archived_at", "-pk").first()
+        price = by_key.order_by(F("archived_at").desc(nulls_first=True), "-pk").first()
     return price
 
 

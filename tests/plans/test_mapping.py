@@ -1,8 +1,11 @@
 """Which plan a price at Stripe stands for (EDGE-CASES B14 and B15)."""
 
+from django.utils import timezone
+
 from accounts.models import User
 from plans.catalogue import map_price
 from plans.models import Customer
+from plans.subscriptions import price_for
 from tesslate.lib.cause import Cause
 from tests.factories import PriceFactory
 from tests.plans.builders import stripe_invoice, stripe_item, stripe_price, stripe_subscription
@@ -87,3 +90,10 @@ def test_B15_the_price_id_goes_before_the_lookup_key(
     wire.put({**sub, "items": {"data": [stripe_item(moved)]}})
     happen("customer.subscription.updated", sub)
     assert plan_of(user) == "pro"
+
+
+def test_B15_of_a_lookup_keys_prices_the_one_on_sale_counts(plans: Catalogue) -> None:
+    moved = {"price": stripe_price("price_new_at_stripe", lookup_key="the_key")}
+    PriceFactory.create(plan=plans.plus, lookup_key="the_key", archived_at=timezone.now())
+    on_sale = PriceFactory.create(plan=plans.pro, lookup_key="the_key", interval="year")
+    assert price_for(moved) == on_sale
