@@ -1,6 +1,7 @@
 """Reads that other apps and pages share."""
 
 from django.db.models import Prefetch, Q, QuerySet
+from django.db.models.functions import Coalesce
 
 from accounts.models import Membership, User
 from plans.access import LIVE_STATUSES, MEANINGS
@@ -47,11 +48,13 @@ def models_of(plan: Plan) -> QuerySet[GatewayModel]:
 
 
 def live_subscriptions(customer: Customer) -> QuerySet[Subscription]:
-    """What the customer should manage rather than buy again; a status we do not know counts."""
+    """What the customer should manage rather than buy again, the highest plan first; a status we
+    do not know counts, and an unmapped price by the last mapped one."""
+    rank = Coalesce("price__plan__rank", "last_good_price__plan__rank")
     return (
         customer.subscriptions.exclude(status__in=set(MEANINGS) - LIVE_STATUSES)
         .select_related("price__plan", "last_good_price__plan")
-        .order_by("-price__plan__rank", "-pk")
+        .order_by(rank.desc(nulls_last=True), "-pk")
     )
 
 

@@ -4,10 +4,11 @@ from django.utils import timezone
 
 from accounts.models import User
 from plans.catalogue import map_price
-from plans.models import Customer
+from plans.models import Customer, Price, Subscription
+from plans.selectors import live_subscriptions
 from plans.subscriptions import price_for
 from tesslate.lib.cause import Cause
-from tests.factories import PriceFactory
+from tests.factories import PriceFactory, SubscriptionFactory
 from tests.plans.builders import stripe_invoice, stripe_item, stripe_price, stripe_subscription
 from tests.plans.conftest import Catalogue, Happen
 from tests.plans.shop import plan_of, process_all
@@ -97,3 +98,17 @@ def test_B15_of_a_lookup_keys_prices_the_one_on_sale_counts(plans: Catalogue) ->
     PriceFactory.create(plan=plans.plus, lookup_key="the_key", archived_at=timezone.now())
     on_sale = PriceFactory.create(plan=plans.pro, lookup_key="the_key", interval="year")
     assert price_for(moved) == on_sale
+
+
+def test_B20_a_subscription_whose_price_is_unmapped_counts_by_the_plan_it_still_gives(
+    customer: Customer, plans: Catalogue
+) -> None:
+    def unmapped(was: Price) -> Subscription:
+        row: Subscription = SubscriptionFactory.create(customer=customer, price=was)
+        Subscription.objects.filter(pk=row.pk).update(price=None)
+        return row
+
+    low = unmapped(plans.plus_price)
+    best = SubscriptionFactory.create(customer=customer, price=plans.pro_price)
+    newer = unmapped(plans.pro_price)
+    assert list(live_subscriptions(customer)) == [newer, best, low]
