@@ -1,14 +1,15 @@
 """Conversations, for plans that keep them."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from accounts.models import User
 from chatproxy.models import ChatContent
-from tesslate.lib.crypto import encrypt
+from tesslate.lib.crypto import CannotDecrypt, decrypt, encrypt
 
 
 def store_content(
@@ -31,6 +32,17 @@ def store_content(
             "encrypted": encrypt(content),
         },
     )
+
+
+def conversations_of(user: User) -> Iterator[dict[str, Any]]:
+    """What is kept of the user's conversations, newest first; ``messages`` and ``answer`` are None
+    where no key of ours opens it any more."""
+    for row in ChatContent.objects.filter(user=user).order_by("-created_at").iterator(100):
+        try:
+            content = orjson.loads(decrypt(row.encrypted))
+        except CannotDecrypt:
+            content = {"messages": None, "answer": None}
+        yield {"request": str(row), "at": row.created_at, **content}
 
 
 def text_of_stream(frames: bytes) -> str:

@@ -1,14 +1,25 @@
 """GET /api/me: one answer about one's own access, and nobody else's."""
 
+import json
+import uuid
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
+from django.core.serializers.json import DjangoJSONEncoder
+from django.test import Client
 from rest_framework.test import APIClient
 
-from accounts.models import User
+from accounts.models import BrowserSession, User
 from accounts.services import suspend_user
 from accounts.tokens import create_token
+from chatproxy.content import store_content
+from llmkeys.models import SpendBudget
+from llmkeys.spend_budgets import set_budget
 from plans.models import Plan
+from tesslate import export as export_module
+from tesslate.export import export_of
 from tesslate.lib.cause import Cause
 from tests.factories import (
     CustomerFactory,
@@ -188,3 +199,59 @@ def test_export_holds_ones_own_data_and_no_secret(
     assert "token.created" in {entry["action"] for entry in export["history"]}
     for secret in (value, token.token_hash, user.password, stranger.email, theirs.name):
         assert secret not in response.content.decode()
+
+
+def exported(user: User) -> str:
+    return json.dumps(export_of(user), cls=DjangoJSONEncoder)
+
+
+def test_export_holds_conversations_sessions_and_the_budget(
+    client: Client, user: User, stranger: User, free_plan: Plan, settings: Any
+):
+    client.force_login(user)
+    BrowserSession.objects.update(address="203.0.113.77")
+    set_budget(
+        user=user,
+        amount=Decimal(5),
+        is_hard=False,
+        webhook_url="https://hook.example.com/",
+        cause=Cause.user(user.pk),
+    )
+    for each, text in ((user, "my recipe"), (stranger, "their recipe")):
+        store_content(
+            request_id=str(uuid.uuid4()),
+            started_ms=1_790_000_000_000,
+            user_id=each.pk,
+            messages=[{"role": "user", "content": text}],
+            answer=b"",
+            is_stream=False,
+        )
+
+    export = exported(user)
+
+    assert all(text in export for text in ("my recipe", "203.0.113.77", "hook.example.com"))
+    assert "their recipe" not in export
+    assert SpendBudget.objects.get().webhook_secret not in export
+    settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    assert export_of(user)["conversations"][0]["messages"] is None
+
+
+def test_export_tells_how_many_conversations_it_does_not_hold(
+    user: User, free_plan: Plan, monkeypatch: pytest.MonkeyPatch
+):
+    kept = [{"answer": "x" * 60}, {"answer": "y" * 60}]
+    monkeypatch.setattr(export_module, "conversations_of", lambda user: iter(kept))
+    monkeypatch.setattr(export_module, "MOST_CONVERSED", 100)
+
+    export = export_of(user)
+
+    assert (export["conversations"], export["conversations_omitted"]) == (kept[:1], 1)
+
+
+def test_staffs_own_export_holds_nothing_of_their_customers(
+    user: User, staff: User, free_plan: Plan
+):
+    suspend_user(user_id=user.pk, reason="Alice charged back", cause=Cause.staff(staff.pk))
+
+    assert "Alice" not in exported(staff)
+    assert "Alice charged back" in exported(user)
