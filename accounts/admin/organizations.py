@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db.models import Count, QuerySet
@@ -29,8 +30,16 @@ class MembershipFormSet(BaseInlineFormSet[Membership, Organization, Any]):
             raise ValidationError(LastOwner.message)
 
 
+class MembershipForm(forms.ModelForm[Membership]):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # A row is one person's: another person is another row.
+        self.fields["user"].disabled = self.instance.pk is not None
+
+
 class MembershipInline(TabularInline):  # type: ignore[misc]
     model = Membership
+    form = MembershipForm
     formset = MembershipFormSet
     autocomplete_fields = ["user"]
     fields = ["user", "role", "joined_at"]

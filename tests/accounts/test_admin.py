@@ -279,6 +279,21 @@ class TestOrganizations:
         assert told == [{user.pk, stranger.pk}]
         assert AuditEntry.objects.filter(action="organization.member_joined").exists()
 
+    def test_a_membership_stays_its_persons(self, staff_client, organization, user, stranger):
+        colleague = MembershipFactory.create(organization=organization).user
+
+        self.save(
+            staff_client,
+            organization,
+            self.row(organization, user),
+            {**self.row(organization, colleague, role="owner"), "user": stranger.pk},
+        )
+
+        assert dict(organization.memberships.values_list("user_id", "role")) == {
+            user.pk: "owner",
+            colleague.pk: "owner",
+        }
+
     def test_ownership_is_handed_over_in_one_go(self, staff_client, organization, user, stranger):
         MembershipFactory.create(organization=organization, user=stranger)
 
