@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -64,14 +65,20 @@ class RevenueInvoiceAdmin(ReadOnlyAdmin):
         self.message_user(request, f"{len(found)} invoices are read again in a moment.")
 
 
+class ExchangeRateForm(forms.ModelForm[ExchangeRate]):
+    def clean_currency(self) -> str:
+        """As Stripe writes it, before it is held to be the day's only one."""
+        return str(self.cleaned_data["currency"]).lower()
+
+
 @admin.register(ExchangeRate)
 class ExchangeRateAdmin(ModelAdmin):  # type: ignore[misc]
     """For money that Stripe does not exchange for us. A rate holds until the next one."""
 
+    form = ExchangeRateForm
     list_display = ["currency", "day", "rate"]
     list_filter = ["currency"]
 
     def save_model(self, request: HttpRequest, obj: ExchangeRate, form: Any, change: bool) -> None:
-        obj.currency = obj.currency.lower()
         super().save_model(request, obj, form, change)
         revenue.note_unconverted(obj.currency)

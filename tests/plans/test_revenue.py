@@ -452,6 +452,8 @@ def test_staff_read_invoices_and_enter_rates(account: Account, staff_client: Any
     account.tell()
     rate = {"currency": "EUR", "day": "2025-12-31", "rate": "1.1"}
     assert staff_client.post(reverse("admin:plans_exchangerate_add"), rate).status_code == 302
+    again = staff_client.post(reverse("admin:plans_exchangerate_add"), rate)
+    assert "already exists" in again.content.decode()
     account.read()
     assert all_revenue() == 11
     page = reverse("admin:plans_revenueinvoice_change", args=[invoice().pk])
