@@ -47,6 +47,7 @@ from plans.models import GatewayModel, Plan
 from tesslate.lib.cause import Cause
 from tesslate.lib.changes import PROMPTS, publish
 from tesslate.lib.errors import ApiError
+from tesslate.lib.text import whole_number
 
 EXAMPLE_NAME = "Ada Lovelace"
 LONGEST_NAME = 200
@@ -232,15 +233,15 @@ class SystemPromptAdmin(ModelAdmin):  # type: ignore[misc]
         return TemplateResponse(request, "chatproxy/admin/versions.html", context)
 
     def _put_into_use(self, request: HttpRequest, prompt: SystemPrompt) -> None:
-        number = request.POST.get("version", "")
-        version = get_object_or_404(prompt.versions, pk=number if number.isdigit() else 0)
-        percent = request.POST.get("percent", "")
+        number = whole_number(request.POST.get("version", ""))
+        version = get_object_or_404(prompt.versions, pk=number)
+        percent = whole_number(request.POST.get("percent", ""))
         cause = _cause(request)
         try:
             with transaction.atomic():
                 check_unchanged(prompt.pk, request.POST.get("opened", ""))
-                if percent.isdigit() and int(percent) < 100:
-                    start_split(version=version, percent=int(percent), cause=cause)
+                if percent is not None and percent < 100:
+                    start_split(version=version, percent=percent, cause=cause)
                     done = f"{version} is tried on {percent} % of users."
                 else:
                     publish_version(version=version, cause=cause)
@@ -274,8 +275,8 @@ class SystemPromptAdmin(ModelAdmin):  # type: ignore[misc]
         get with it. Writes nothing."""
         if request.method != "POST" or not self.has_view_permission(request):
             raise PermissionDenied
-        number = request.POST.get("preview_prompt", "")
-        prompt = SystemPrompt.objects.filter(pk=number if number.isdigit() else 0).first()
+        number = whole_number(request.POST.get("preview_prompt", "")) or 0
+        prompt = SystemPrompt.objects.filter(pk=number).first()
         text = request.POST.get("text", "").replace("\r\n", "\n")
         audience = Audience.chosen(request.POST, request.user.pk or 0)
         draft = _draft(request, prompt, text)
@@ -345,13 +346,12 @@ def _choices() -> dict[str, Any]:
 def _draft(request: HttpRequest, prompt: SystemPrompt | None, text: str) -> Prompt:
     """The prompt as the form has it now, in use for everyone."""
     form = request.POST
-    position = form.get("position", "")
     plans, models = form.getlist("plans"), form.getlist("gateway_models")
     return Prompt(
         # Of prompts in the same place a new one comes last.
         id=prompt.pk if prompt is not None else 2**62,
         category=form.get("category", ""),
-        position=int(position) if position.isdecimal() else 0,
+        position=whole_number(form.get("position", "")) or 0,
         plan_codes=frozenset(
             Plan.objects.filter(pk__in=_numbers(plans)).values_list("code", flat=True)
         ),
@@ -367,7 +367,7 @@ def _draft(request: HttpRequest, prompt: SystemPrompt | None, text: str) -> Prom
 
 
 def _numbers(given: list[str]) -> list[int]:
-    return [int(each) for each in given if each.isdecimal() and len(each) < 18]
+    return [number for each in given if (number := whole_number(each)) is not None]
 
 
 def _draft_problem(text: str) -> str:

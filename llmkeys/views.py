@@ -13,6 +13,7 @@ from accounts.staff import require_staff
 from llmkeys import limits, rotation, services
 from llmkeys.explain import explain_access
 from llmkeys.models import VirtualKey
+from llmkeys.people import find_user
 from llmkeys.selectors import own_keys, shown_state
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import NotFound
@@ -143,6 +144,8 @@ class StaffKeysView(APIView):
         if args["action"] not in LOOKS:
             require_staff(request, "llmkeys.change_virtualkey")
         user = find_user(args["user"])
+        if user is None:
+            raise NotFound("There is no such user.", param="user")
         act(user=user, cause=Cause.staff(_caller(request).pk, "api"), **args_of(args))
         keys = list(VirtualKey.objects.filter(user=user).order_by("-pk")[:20])
         answer: dict[str, Any] = {
@@ -161,15 +164,6 @@ def args_of(args: dict[str, Any]) -> dict[str, Any]:
         "label": args.get("key_label"),
         "reason": args["reason"],
     }
-
-
-def find_user(name: str) -> User:
-    """By id or e-mail address. Raises NotFound."""
-    users = User.objects.filter(pk=int(name)) if name.isdigit() else User.objects.filter(email=name)
-    user = users.first() or User.objects.filter(email=name.strip().lower()).first()
-    if user is None:
-        raise NotFound("There is no such user.", param="user")
-    return user
 
 
 def act(

@@ -113,6 +113,12 @@ def test_nobody_saves_over_anothers_change(prompt, signed_in_staff):
     assert prompt.versions.count() == 2
 
 
+@pytest.mark.parametrize("number", ["²", "9" * 5000])
+def test_a_version_that_is_none_is_not_found(prompt, signed_in_staff, number):
+    url = reverse("admin:chatproxy_systemprompt_versions", args=[prompt.pk])
+    assert signed_in_staff.post(url, {"version": number}).status_code == 404
+
+
 def test_nobody_puts_a_version_into_use_over_anothers_choice(prompt, signed_in_staff):
     opened, first = opened_state(prompt), prompt.published
     change(signed_in_staff, prompt, text="Mine.")

@@ -86,6 +86,12 @@ def test_customers_may_not_act_as_staff(key: VirtualKey, signed_in: APIClient, u
     assert key.blocked_at is None
 
 
+@pytest.mark.parametrize("name", ["²", "9" * 5000, "9" * 18, "nobody@example.com"])
+def test_nobody_is_found_by_a_strange_number(as_staff: APIClient, name: str) -> None:
+    answer = as_staff.post("/admin/keys", {"action": "show", "user": name}, format="json")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (404, "user")
+
+
 @pytest.mark.parametrize(
     ("action", "state"),
     [("block", "blocked"), ("resync", "ready"), ("reset_limits", "ready"), ("retire", "removed")],
