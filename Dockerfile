@@ -27,11 +27,11 @@ COPY chatproxy chatproxy
 COPY templates templates
 COPY static static
 # Collecting static files needs settings that load, not settings that are true.
-RUN SECRET_KEY=build PUBLIC_URL=https://build ALLOWED_HOSTS=build \
+RUN SECRET_KEY=build-build-build-build-build-build-build-build-build PUBLIC_URL=https://build ALLOWED_HOSTS=build \
     DATABASE_URL=postgresql://build/build REDIS_URL=redis://build \
     ENCRYPTION_KEYS="$(python -c 'from cryptography.fernet import Fernet as F; print(F.generate_key().decode())')" \
     LITELLM_URL=http://build LITELLM_MASTER_KEYS=build \
-    STRIPE_SECRET_KEY=build STRIPE_WEBHOOK_SECRETS=build \
+    STRIPE_SECRET_KEY=sk_test_build STRIPE_WEBHOOK_SECRETS=whsec_build \
     FIREBASE_PROJECT_ID=build FIREBASE_API_KEY=build \
     python manage.py collectstatic --noinput && rm -rf /tmp/metrics
 USER tesslate

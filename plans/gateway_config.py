@@ -26,6 +26,17 @@ def model_providers(path: Path) -> dict[str, str]:
     return providers
 
 
+def answer_seconds(path: Path) -> float | None:
+    """How long the gateway gives an answer, seconds; None when the file leaves it to LiteLLM."""
+    config = _read(path)
+    for section, name in (("router_settings", "timeout"), ("litellm_settings", "request_timeout")):
+        settings = config.get(section)
+        value = settings.get(name) if isinstance(settings, dict) else None
+        if isinstance(value, int | float):
+            return float(value)
+    return None
+
+
 def _models(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for model in config["model_list"]:
         if isinstance(model, dict):

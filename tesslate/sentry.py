@@ -23,7 +23,10 @@ def start(dsn: str, *, environment: str, release: str) -> None:
         raise BadSetting(
             "SENTRY_DSN", "is set, but this build is without sentry-sdk (requirements-sentry.txt)"
         ) from None
-    sentry_sdk.init(**options(dsn, environment=environment, release=release))
+    try:
+        sentry_sdk.init(**options(dsn, environment=environment, release=release))
+    except sentry_sdk.utils.BadDsn:
+        raise BadSetting("SENTRY_DSN", "is not a Sentry DSN (https://key@host/project)") from None
 
 
 def options(dsn: str, *, environment: str, release: str) -> dict[str, Any]:

@@ -9,13 +9,20 @@ import django_stubs_ext
 from tesslate.lib.env import (
     BadSetting,
     Environment,
+    bearer_problem,
     collector_problem,
     fernet_key_problem,
     file_problem,
+    host_problem,
     listen_problem,
+    name_part_problem,
+    origin_problem,
     ratio_problem,
     redis_problem,
     sampler_problem,
+    secret_key_problem,
+    signing_secret_problem,
+    stripe_key_problem,
 )
 from tesslate.schedule import BEAT_SCHEDULE, TASK_ROUTES
 from tesslate.staffroom.navigation import unfold_settings
@@ -32,10 +39,16 @@ DATA_DIR = BASE_DIR / os.environ.get("DATA_DIR", ".local")
 env = Environment(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")), DATA_DIR / "env")
 
 DEBUG = env.local
-SECRET_KEY = env.text("SECRET_KEY", local_default="local-only-not-a-secret-" + "0" * 32)
+SECRET_KEY = env.text(
+    "SECRET_KEY",
+    local_default="local-only-not-a-secret-" + "0" * 32,
+    check=None if DEBUG else secret_key_problem,
+)
 PUBLIC_URL = env.url("PUBLIC_URL", local_default="http://127.0.0.1:8000")
-ALLOWED_HOSTS = env.items("ALLOWED_HOSTS", local_default="127.0.0.1,localhost,[::1]")
-CORS_ALLOWED_ORIGINS = env.items("CORS_ALLOWED_ORIGINS", default="")
+ALLOWED_HOSTS = env.items(
+    "ALLOWED_HOSTS", local_default="127.0.0.1,localhost,[::1]", check=host_problem
+)
+CORS_ALLOWED_ORIGINS = env.items("CORS_ALLOWED_ORIGINS", default="", check=origin_problem)
 CORS_ALLOW_CREDENTIALS = True
 CORS_ALLOW_HEADERS = [
     "accept",
@@ -105,10 +118,12 @@ ENCRYPTION_KEYS = env.items(
 
 LITELLM_URL = env.url("LITELLM_URL", local_default="http://127.0.0.1:8001")
 # Several master keys may be valid while one is being replaced; the first that works is used.
-LITELLM_MASTER_KEYS = env.items("LITELLM_MASTER_KEYS", local_default="sk-local-master-key")
+LITELLM_MASTER_KEYS = env.items(
+    "LITELLM_MASTER_KEYS", local_default="sk-local-master-key", check=bearer_problem
+)
 LITELLM_TIMEOUT_SECONDS = env.integer("LITELLM_TIMEOUT_SECONDS", default=10, minimum=1)
 # Marks the keys that are ours at a gateway which others may share.
-LITELLM_KEY_PREFIX = env.text("LITELLM_KEY_PREFIX", default="tesslate")
+LITELLM_KEY_PREFIX = env.text("LITELLM_KEY_PREFIX", default="tesslate", check=name_part_problem)
 # Management calls that one worker process may have under way at the same time.
 LITELLM_CONCURRENCY = env.integer("LITELLM_CONCURRENCY", default=8, minimum=1)
 # Probes that must all find access gone before we believe it, each on its own connection: several
@@ -118,12 +133,18 @@ LITELLM_PROBE_REPEATS = env.integer("LITELLM_PROBE_REPEATS", default=2, minimum=
 KEY_ROTATION_OVERLAP_HOURS = env.integer("KEY_ROTATION_OVERLAP_HOURS", default=24)
 # Keys older than this are rotated by themselves; zero for never.
 KEY_MAX_AGE_DAYS = env.integer("KEY_MAX_AGE_DAYS", default=0)
-LITELLM_CONFIG_PATH = env.text("LITELLM_CONFIG_PATH", default=str(BASE_DIR / "litellm.config.yaml"))
+LITELLM_CONFIG_PATH = env.text(
+    "LITELLM_CONFIG_PATH", default=str(BASE_DIR / "litellm.config.yaml"), check=file_problem
+)
 
 # Stripe
 
-STRIPE_SECRET_KEY = env.text("STRIPE_SECRET_KEY", local_default="sk_test_local")
-STRIPE_WEBHOOK_SECRETS = env.items("STRIPE_WEBHOOK_SECRETS", local_default="whsec_local")
+STRIPE_SECRET_KEY = env.text(
+    "STRIPE_SECRET_KEY", local_default="sk_test_local", check=stripe_key_problem
+)
+STRIPE_WEBHOOK_SECRETS = env.items(
+    "STRIPE_WEBHOOK_SECRETS", local_default="whsec_local", check=signing_secret_problem
+)
 STRIPE_WEBHOOK_TOLERANCE_SECONDS = env.integer(
     "STRIPE_WEBHOOK_TOLERANCE_SECONDS", default=300, minimum=1
 )
@@ -136,11 +157,7 @@ STRIPE_API_VERSION = "2026-10-28.endive"
 STRIPE_PROMOTION_CODES = env.boolean("STRIPE_PROMOTION_CODES", default=True)
 STRIPE_AUTOMATIC_TAX = env.boolean("STRIPE_AUTOMATIC_TAX", default=False)
 # An open dispute withdraws access to models, or is only reported to staff.
-STRIPE_DISPUTE_POLICY = env.text("STRIPE_DISPUTE_POLICY", default="suspend").lower()
-if STRIPE_DISPUTE_POLICY not in {"suspend", "notify"}:
-    raise BadSetting(
-        "STRIPE_DISPUTE_POLICY", f"{STRIPE_DISPUTE_POLICY!r} is neither suspend nor notify"
-    )
+STRIPE_DISPUTE_POLICY = env.choice("STRIPE_DISPUTE_POLICY", "suspend", "notify", default="suspend")
 # Days that the full text of a handled event is kept; it holds personal data.
 STRIPE_PAYLOAD_DAYS = env.integer("STRIPE_PAYLOAD_DAYS", default=90, minimum=1)
 STRIPE_LIVEMODE = STRIPE_SECRET_KEY.startswith(("sk_live_", "rk_live_"))
@@ -267,12 +284,14 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024 * 1024
 
 # Cookies know hosts, not ports: two copies on one machine tell theirs apart by this.
-COOKIE_SUFFIX = env.text("COOKIE_SUFFIX", default="")
+COOKIE_SUFFIX = env.text("COOKIE_SUFFIX", default="", check=name_part_problem)
 SESSION_COOKIE_NAME = f"tesslate_session{COOKIE_SUFFIX}"
 SESSION_ENGINE = "accounts.sessions"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
-SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = env.text("COOKIE_SAMESITE", default="Lax")
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = env.choice(
+    "COOKIE_SAMESITE", "Lax", "Strict", "None", default="Lax"
+)
 CSRF_COOKIE_NAME = f"tesslate_csrf{COOKIE_SUFFIX}"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", default=not DEBUG)
@@ -355,7 +374,8 @@ SPECTACULAR_SETTINGS = {
 
 CHAT_MAX_BODY_BYTES = env.integer("CHAT_MAX_BODY_BYTES", default=4 * 1024 * 1024, minimum=1024)
 CHAT_CONNECT_TIMEOUT_SECONDS = env.integer("CHAT_CONNECT_TIMEOUT_SECONDS", default=5, minimum=1)
-# LiteLLM's own router timeout is 600 s (litellm.config.yaml); ours must not be shorter.
+# The gateway's own is 600 s (litellm.config.yaml). With a shorter one here we give answers up that
+# it still works on; `check --deploy` warns (tesslate.W001).
 CHAT_TIMEOUT_SECONDS = env.integer("CHAT_TIMEOUT_SECONDS", default=600, minimum=1)
 CHAT_DRAIN_SECONDS = env.integer("CHAT_DRAIN_SECONDS", default=30)
 CHAT_CACHE_SECONDS = env.integer("CHAT_CACHE_SECONDS", default=10)
@@ -373,7 +393,7 @@ CHAT_STORE_CONTENT = env.boolean("CHAT_STORE_CONTENT", default=False)
 # so many percent of the plan's budget, is held to this share of the plan's rates; 100 for no guard.
 SPEND_GUARD_FACTOR = env.integer("SPEND_GUARD_FACTOR", default=5, minimum=1)
 SPEND_GUARD_BUDGET_PERCENT = env.integer("SPEND_GUARD_BUDGET_PERCENT", default=20, minimum=1)
-SPEND_GUARD_PERCENT = env.integer("SPEND_GUARD_PERCENT", default=10, minimum=1)
+SPEND_GUARD_PERCENT = env.integer("SPEND_GUARD_PERCENT", default=10, minimum=1, maximum=100)
 # Without Valkey nobody can tell whether an idempotency key was used: serve such requests all the
 # same, or refuse them.
 CHAT_IDEMPOTENCY_FAIL_OPEN = env.boolean("CHAT_IDEMPOTENCY_FAIL_OPEN", default=False)
@@ -392,12 +412,8 @@ METRICS_LISTEN = env.text("METRICS_LISTEN", default="", check=listen_problem)
 if _shared_figures := env.text("PROMETHEUS_MULTIPROC_DIR", default=""):
     # Before any app defines a counter: prometheus_client does not make the folder itself.
     Path(_shared_figures).mkdir(parents=True, exist_ok=True)
-LOG_LEVEL = env.text("LOG_LEVEL", default="INFO").upper()
-LOG_FORMAT = env.text("LOG_FORMAT", default="text" if DEBUG else "json").lower()
-if LOG_FORMAT not in {"text", "json"}:
-    raise BadSetting("LOG_FORMAT", f"{LOG_FORMAT!r} is neither text nor json")
-if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
-    raise BadSetting("LOG_LEVEL", f"{LOG_LEVEL!r} is no log level")
+LOG_LEVEL = env.choice("LOG_LEVEL", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", default="INFO")
+LOG_FORMAT = env.choice("LOG_FORMAT", "text", "json", default="text" if DEBUG else "json")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

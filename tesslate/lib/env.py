@@ -1,5 +1,6 @@
 """Read the environment so that a bad value stops the start with one line naming the variable."""
 
+import re
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -12,6 +13,9 @@ from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 T = TypeVar("T")
+
+# What `check --deploy` asks for (Django's security.W009).
+SECRET_KEY_LENGTH = 50
 
 
 class BadSetting(SystemExit):
@@ -48,9 +52,18 @@ class Environment:
         value = str(self._env.str(name, default="" if default is None else default)).strip()
         if not value and default is None:
             raise BadSetting(name, "is not set")
-        if value and check is not None and (problem := check(value)):
+        # Set to nothing is a value like others, unless nothing is what there is without it.
+        if (value or default) and check is not None and (problem := check(value)):
             raise BadSetting(name, problem)
         return value
+
+    def choice(self, name: str, *choices: str, default: str) -> str:
+        """One of a few words, spelled as in ``choices`` whatever the case it is given in."""
+        value = self.text(name, default=default)
+        for choice in choices:
+            if value.lower() == choice.lower():
+                return choice
+        raise BadSetting(name, f"{value!r} is none of {', '.join(choices)}")
 
     def boolean(self, name: str, *, default: bool) -> bool:
         value = self.text(name, default=str(default)).lower()
@@ -60,7 +73,9 @@ class Environment:
             return False
         raise BadSetting(name, f"{value!r} is neither true nor false")
 
-    def integer(self, name: str, *, default: int, minimum: int = 0) -> int:
+    def integer(
+        self, name: str, *, default: int, minimum: int = 0, maximum: int | None = None
+    ) -> int:
         value = self.text(name, default=str(default))
         try:
             number = int(value)
@@ -68,6 +83,8 @@ class Environment:
             raise BadSetting(name, f"{value!r} is not a whole number") from None
         if number < minimum:
             raise BadSetting(name, f"{number} is less than {minimum}")
+        if maximum is not None and number > maximum:
+            raise BadSetting(name, f"{number} is more than {maximum}")
         return number
 
     def items(
@@ -150,6 +167,57 @@ def _has_host(value: str, schemes: set[str]) -> bool:
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number, half an IPv6 address
         return False
+
+
+def host_problem(value: str) -> str | None:
+    """Against what Django compares a request's host with: a name or address without a port, a
+    leading dot for a name and all below it, or an asterisk for any."""
+    pattern = r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]"
+    if re.fullmatch(pattern, value, re.I):
+        return None
+    return f"{value!r} is not a host name alone, such as app.example.com"
+
+
+def origin_problem(value: str) -> str | None:
+    """Against RFC 6454, as browsers send it: scheme, host and a port that is not the usual one."""
+    if (
+        _has_host(value, {"http", "https"})
+        and re.fullmatch(r"https?://[^/?#@*\s]+", value)
+        and value == value.lower()
+    ):
+        return None
+    return f"{value!r} is not an origin, such as https://www.example.com"
+
+
+def secret_key_problem(value: str) -> str | None:
+    if len(value) < SECRET_KEY_LENGTH:
+        return f"is shorter than {SECRET_KEY_LENGTH} characters"
+    return None
+
+
+def stripe_key_problem(value: str) -> str | None:
+    """Say what is wrong with Stripe's API key, without repeating it."""
+    if value.startswith("pk_"):
+        return "is a publishable key; the secret one begins with sk_ or rk_"
+    if re.match("[sr]k_(test|live)_", value):
+        return None
+    return "does not begin with sk_test_, sk_live_, rk_test_ or rk_live_"
+
+
+def signing_secret_problem(value: str) -> str | None:
+    return None if value.startswith("whsec_") else "holds a value that does not begin with whsec_"
+
+
+def bearer_problem(value: str) -> str | None:
+    """Say that a value cannot stand in an Authorization header, without repeating it."""
+    return None if re.fullmatch(r"[!-~]+", value) else "holds a value with blanks or odd characters"
+
+
+def name_part_problem(value: str) -> str | None:
+    """What goes into names of keys, teams or cookies has nothing in it that ends a name."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,50}", value):
+        return None
+    return f"{value!r} is not 1 to 50 letters, digits, dots, hyphens and underscores"
 
 
 def fernet_key_problem(value: str) -> str | None:

@@ -104,6 +104,23 @@ def test_missing_variable_stops_the_start_and_is_named(environment, name, value)
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "LOUD"),
         ("EMAIL_URL", "carrier-pigeon://x"),
+        ("SECRET_KEY", "short"),
+        ("ALLOWED_HOSTS", "https://app.example.com"),
+        ("ALLOWED_HOSTS", "app.example.com:443"),
+        ("CORS_ALLOWED_ORIGINS", "www.example.com"),
+        ("CORS_ALLOWED_ORIGINS", "*"),
+        ("CORS_ALLOWED_ORIGINS", "https://*.example.com"),
+        ("CORS_ALLOWED_ORIGINS", "https://www.example.com/"),
+        ("COOKIE_SAMESITE", "Foo"),
+        ("COOKIE_SUFFIX", "; Path=/"),
+        ("LITELLM_MASTER_KEYS", "sk-0123456789abcdef,with a space"),
+        ("LITELLM_KEY_PREFIX", "a b"),
+        ("LITELLM_KEY_PREFIX", ""),
+        ("LITELLM_CONFIG_PATH", "/nope.yaml"),
+        ("STRIPE_SECRET_KEY", "pk_live_0123456789"),
+        ("STRIPE_WEBHOOK_SECRETS", "whsec_0123456789,foo"),
+        ("SPEND_GUARD_PERCENT", "500"),
+        ("SENTRY_DSN", "foo"),
     ],
 )
 def test_nonsense_stops_the_start_and_is_named(environment, name, value):
@@ -115,10 +132,31 @@ def test_nonsense_stops_the_start_and_is_named(environment, name, value):
     assert "\n" not in message
 
 
-def test_bad_encryption_key_is_not_repeated(environment):
-    environment["ENCRYPTION_KEYS"] = "nearly-a-secret"
+@pytest.mark.parametrize(
+    "name", ["SECRET_KEY", "ENCRYPTION_KEYS", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRETS"]
+)
+def test_bad_secret_is_not_repeated(environment, name):
+    environment[name] = "nearly-a-secret"
 
     assert "nearly-a-secret" not in refusal()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALLOWED_HOSTS", "app.example.com,.example.com,*,127.0.0.1,[::1]"),
+        ("CORS_ALLOWED_ORIGINS", "https://www.example.com,http://localhost:3000,http://[::1]:3000"),
+        ("COOKIE_SAMESITE", "none"),
+        ("COOKIE_SUFFIX", "_8010"),
+        ("STRIPE_SECRET_KEY", "rk_live_0123456789"),
+        ("LITELLM_KEY_PREFIX", "acme-2.eu"),
+        ("SPEND_GUARD_PERCENT", "100"),
+    ],
+)
+def test_unusual_but_right_values_are_taken(environment, name, value):
+    environment[name] = value
+
+    load()
 
 
 def test_firebase_emulator_is_refused(environment):
@@ -173,7 +211,10 @@ def test_every_variable_is_described():
 
 def ids(settings: Any) -> set[str]:
     settings.DEBUG = False
-    return {message.id or "" for message in run_checks(tags=[Tags.security])}
+    return {
+        message.id or ""
+        for message in run_checks(tags=[Tags.security], include_deployment_checks=True)
+    }
 
 
 @pytest.mark.parametrize(
@@ -210,6 +251,28 @@ def test_e002_published_secret_in_production_is_an_error(settings, name, value):
     setattr(settings, name, value)
 
     assert "tesslate.E002" in ids(settings)
+
+
+def test_w001_answers_cut_before_the_gateway_gives_up_are_a_warning(settings, tmp_path):
+    config = tmp_path / "litellm.config.yaml"
+    config.write_text("model_list: []\nrouter_settings: {timeout: 120}\n")
+    settings.LITELLM_CONFIG_PATH = str(config)
+    settings.CHAT_TIMEOUT_SECONDS = 120
+    assert "tesslate.W001" not in ids(settings)
+
+    settings.CHAT_TIMEOUT_SECONDS = 119
+
+    assert "tesslate.W001" in ids(settings)
+
+
+@pytest.mark.parametrize("value", ["sk-short", "0123456789abcdef"])
+def test_w002_master_key_that_litellm_would_not_advise_is_a_warning(settings, value):
+    settings.LITELLM_MASTER_KEYS = ["sk-0123456789abcdef"]
+    assert "tesslate.W002" not in ids(settings)
+
+    settings.LITELLM_MASTER_KEYS = ["sk-0123456789abcdef", value]
+
+    assert "tesslate.W002" in ids(settings)
 
 
 def test_stand_ins_are_fine_on_a_laptop(settings):
