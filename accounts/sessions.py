@@ -16,6 +16,7 @@ from accounts.audit import record_act
 from accounts.models import BrowserSession, User
 from tesslate.lib.cause import Cause
 from tesslate.lib.crypto import sha256_hex
+from tesslate.lib.throttling import client_address
 
 AGENT, ADDRESS = "_agent", "_address"
 
@@ -44,7 +45,7 @@ def remember_where(sender: Any, request: HttpRequest | None, user: User, **kwarg
     if request is None:
         return
     request.session[AGENT] = request.META.get("HTTP_USER_AGENT", "")[:300]
-    request.session[ADDRESS] = request.META.get("REMOTE_ADDR", "") or ""
+    request.session[ADDRESS] = client_address(request) or ""
 
 
 def connect() -> None:

@@ -331,7 +331,7 @@ AXES_ENABLE_ADMIN = False
 AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 AXES_LOCKOUT_TEMPLATE = "staffroom/locked_out.html"
-AXES_CLIENT_IP_CALLABLE = "tesslate.staffroom.lockout.client_address"
+AXES_CLIENT_IP_CALLABLE = "tesslate.lib.throttling.client_address"
 AXES_USERNAME_CALLABLE = "tesslate.staffroom.lockout.login_name"
 ENVIRONMENT = env.text("ENVIRONMENT", default="local" if DEBUG else "production")
 UNFOLD = unfold_settings(environment=ENVIRONMENT)
@@ -351,7 +351,8 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "tesslate.errors.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
-    # Throttles take the caller's address from X-Forwarded-For only as far as our own proxies.
+    # Throttles, the lock-out and the session list take the caller's address from
+    # X-Forwarded-For only as far as our own proxies.
     "NUM_PROXIES": env.integer("PROXY_COUNT", default=0 if DEBUG else 1),
 }
 SPECTACULAR_SETTINGS = {

@@ -1,17 +1,9 @@
-"""Whom django-axes counts wrong passwords against."""
+"""Whom django-axes counts wrong passwords against, beside where the caller is."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from django.http import HttpRequest
-from rest_framework.throttling import BaseThrottle
-
-
-def client_address(request: HttpRequest) -> str | None:
-    """The caller's address, past our own proxies only (NUM_PROXIES), as the API's throttles see
-    it: whoever writes X-Forwarded-For themselves gains nothing. None without a connection."""
-    address = BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # reads META alone
-    return address or None
 
 
 def login_name(request: HttpRequest, credentials: Mapping[Any, Any] | None = None) -> str:

@@ -1,8 +1,10 @@
 import pytest
-from django.test import Client
+from django.contrib.auth import login
+from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from accounts.models import AuditEntry, BrowserSession
+from accounts.sessions import SessionStore
 from accounts.tasks import clear_sessions
 
 
@@ -79,3 +81,26 @@ def test_sessions_that_are_over_do_not_stay(here, elsewhere):
 
     assert list(ids(here)) == [True]
     assert BrowserSession.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "shown"),
+    [
+        (0, "203.0.113.77", "172.18.0.5"),
+        (1, "198.51.100.1, 203.0.113.77", "203.0.113.77"),
+        (1, "unknown", None),
+    ],
+)
+def test_a_session_tells_the_callers_address_and_not_our_proxys(
+    user, settings, proxies, forwarded, shown
+):
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": proxies}
+    request = RequestFactory(REMOTE_ADDR="172.18.0.5").get(
+        "/", headers={"x-forwarded-for": forwarded}
+    )
+    request.session = SessionStore()
+
+    login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    request.session.save()
+
+    assert BrowserSession.objects.get().address == shown
