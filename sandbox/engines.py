@@ -156,6 +156,9 @@ class Postgres:
             command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if not self.durable:
             command.append("--no-sync")
+            if self.binaries.major >= 16:
+                # The password is random and long: stretching it only slows each connection down.
+                command += ["-c", "scram_iterations=1"]
         done = subprocess.run(  # type: ignore[call-overload]
             command, cwd=draft, capture_output=True, text=True, check=False, **self._as_account()
         )
