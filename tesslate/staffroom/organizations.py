@@ -41,10 +41,20 @@ class Member:
 
     @property
     def has_seat(self) -> bool:
-        return (
-            self.entitlement is not None
-            and self.entitlement.source == CurrentEntitlement.Source.ORGANIZATION
-        )
+        """Whether this organization's seat is what gives them their plan."""
+        return self._seat == self.membership.pk
+
+    @property
+    def is_seated_elsewhere(self) -> bool:
+        return self._seat is not None and not self.has_seat
+
+    @property
+    def _seat(self) -> int | None:
+        """The membership whose seat counts, in whichever organization."""
+        held = self.entitlement
+        if held is None or held.source != CurrentEntitlement.Source.ORGANIZATION:
+            return None
+        return held.source_id
 
 
 @dataclass(frozen=True, slots=True)

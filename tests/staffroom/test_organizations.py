@@ -41,6 +41,13 @@ def test_says_who_has_a_seat_and_who_has_none(acme, user):
     assert list(by_email.values()).count(True) == 1
 
 
+def test_a_seat_in_another_organization_is_none_here(acme, user, staff_client):
+    other = MembershipFactory.create(user=user).organization
+    [member] = organization_page(other).members
+    assert (member.has_seat, member.is_seated_elsewhere) == (False, True)
+    assert "another organization" in staff_client.get(f"/admin/organizations/{other.pk}").text
+
+
 def test_shows_what_its_members_ask_and_what_refuses_them(acme, user):
     chat_request(user, cost="0.5")
     for _ in range(3):
