@@ -236,7 +236,8 @@ def chain(page: CustomerPage) -> list[Step]:
                     page_of(event),
                 )
             )
-    steps += [_reason_step(page, reason) for reason in page.entitlement.reasons]
+    rows = _rows_of_reasons(page)
+    steps += [_reason_step(reason, rows) for reason in page.entitlement.reasons]
     entitlement = page.entitlement
     limits = "" if entitlement.limit_percent == 100 else f", {entitlement.limit_percent}% of limits"
     steps.append(
@@ -257,12 +258,16 @@ def chain(page: CustomerPage) -> list[Step]:
 SOURCE_TITLES = {**dict(CurrentEntitlement.Source.choices), "throttle": "Throttled"}
 
 
-def _reason_step(page: CustomerPage, reason: dict[str, Any]) -> Step:
-    rows: dict[tuple[str, int | None], Any] = {
+def _rows_of_reasons(page: CustomerPage) -> dict[tuple[str, int | None], Any]:
+    """By a reason's source and source_id."""
+    return {
         **{("subscription", row.pk): row for row in page.subscriptions},
         **{("grant", row.pk): row for row in page.grants},
         **{("throttle", row.pk): row for row in page.user.throttles.filter(lifted_at=None)},
     }
+
+
+def _reason_step(reason: dict[str, Any], rows: dict[tuple[str, int | None], Any]) -> Step:
     row = rows.get((reason["source"], reason["source_id"]))
     tone = "good" if reason.get("won") else "" if reason["counts"] else "warn"
     at = row.read_at if isinstance(row, Subscription) else getattr(row, "created_at", None)

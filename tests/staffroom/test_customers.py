@@ -11,7 +11,7 @@ from plans.models import PlanGrant, StripeEvent
 from tesslate.lib.cause import Cause
 from tesslate.staffroom.customers import customer_page
 from tesslate.staffroom.models import CustomerNote
-from tests.factories import CustomerFactory, PlanFactory, SubscriptionFactory
+from tests.factories import CustomerFactory, PlanFactory, PlanGrantFactory, SubscriptionFactory
 from tests.site.ledger import chat_request
 
 TEST = Cause.system("test")
@@ -88,6 +88,8 @@ def test_the_number_of_queries_does_not_grow_with_history(
     for _ in range(20):
         chat_request(user)
         AuditEntry.objects.create(user=user, action="something.happened", cause_kind="system")
+        PlanGrantFactory.create(user=user)
+    refresh_entitlements([user.pk], cause=TEST)
     with django_assert_max_num_queries(20):
         customer_page(User.objects.get(pk=user.pk))
 
