@@ -1,23 +1,31 @@
 """What users who may go beyond their plan have used, told to plans.overage as it grows."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import DecimalField, Exists, F, OuterRef, Subquery, Sum, Value
+from django.db.models import DecimalField, Exists, F, OuterRef, Q, Subquery, Sum, Value
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from accounts.models import Membership
 from llmkeys.models import UsageEntry
-from plans.models import CurrentEntitlement, Customer, OverageWindow
-from plans.overage import open_window, record_use
+from plans.models import (
+    CurrentEntitlement,
+    Customer,
+    EarlierOverageTerms,
+    OverageWindow,
+    Plan,
+    PlanGrant,
+)
+from plans.overage import note_earlier_plans, open_window, record_use
 
 # Calls may appear in the gateway's log this long after a period ended.
 LATE = timedelta(days=3)
 NOTHING = Value(Decimal(0), output_field=DecimalField(max_digits=18, decimal_places=10))
-# What ``used_in`` says, before it is kept from going below nothing, of many windows.
+# What was used on their present plans, before it is kept from going below nothing, of many windows.
+# One whose plan came back within the period differs, and is looked at each time.
 USE = (
     UsageEntry.objects.filter(
         user_id=OuterRef("user_id"),
@@ -51,6 +59,7 @@ def measure_all(*, at: datetime | None = None) -> int:
     opened = OverageWindow.objects.filter(
         user_id=OuterRef("user_id"),
         period_start=OuterRef("period_start"),
+        plan_code=OuterRef("plan__code"),
         allowance_cents=OuterRef("overage_cents"),
     )
     allowed = CurrentEntitlement.objects.filter(~Exists(opened), overage_cents__gt=0)
@@ -85,10 +94,36 @@ def follow_entitlements(user_ids: Collection[int]) -> None:
         _open(entitlement)
 
 
+@transaction.atomic(savepoint=False)
 def _open(entitlement: CurrentEntitlement) -> None:
     customer = _payer(entitlement)
-    if customer is not None:
-        open_window(entitlement, customer)
+    if customer is None:
+        return
+    window, is_new = open_window(entitlement, customer)
+    if is_new:
+        codes = _plans_held_before(window)
+        note_earlier_plans(window, codes, at=entitlement.decided_at)
+
+
+def _plans_held_before(window: OverageWindow) -> set[str]:
+    """Other plans that the payer's calls in the period were made on. The default plan and granted
+    ones have budgets of their own."""
+    calls = UsageEntry.objects.filter(
+        user_id=window.user_id,
+        organization=window.customer.organization,
+        started_at__gte=window.period_start,
+        started_at__lt=window.period_end,
+    ).exclude(plan_code=window.plan_code)
+    codes = set(calls.order_by().values_list("plan_code", flat=True).distinct())
+    if not codes:
+        return codes
+    granted = PlanGrant.objects.filter(
+        Q(user_id=window.user_id) | Q(organization__memberships__user_id=window.user_id),
+        starts_at__lt=window.period_end,
+        ends_at__gt=window.period_start,
+    )
+    paid = Plan.objects.filter(code__in=codes, is_default=False).exclude(grants__in=granted)
+    return set(paid.values_list("code", flat=True))
 
 
 @transaction.atomic
@@ -103,18 +138,36 @@ def _measure_next(now: datetime) -> bool:
     )
     if window is None:
         return False
-    record_use(window.pk, used_in(window), at=now)
+    for terms, start, end in _turns(window):
+        terms.used = _used(window.user_id, terms.plan_code, start, end)
+        if terms is not window:
+            terms.save(update_fields=["used"])
+    record_use(window.pk, window.used, at=now)
     OverageWindow.objects.filter(pk=window.pk).update(due_at=None)
     return True
 
 
-def used_in(window: OverageWindow) -> Decimal:
-    """US dollars of calls on the plan that began in the window, less what staff credited in it."""
+def _turns(
+    window: OverageWindow,
+) -> Iterator[tuple[EarlierOverageTerms | OverageWindow, datetime, datetime]]:
+    """The plans of the period in turn, the present one last, and between which moments calls on
+    that plan belong there: anywhere in the period, as a call tells its plan however late it is
+    logged, unless the plan came back."""
+    turns: list[EarlierOverageTerms | OverageWindow] = [*window.earlier.all(), window]
+    begin: dict[str, datetime] = {}
+    for index, terms in enumerate(turns):
+        code, start = terms.plan_code, begin.get(terms.plan_code, window.period_start)
+        comes_back = any(later.plan_code == code for later in turns[index + 1 :])
+        begin[code] = window.period_end
+        if comes_back and isinstance(terms, EarlierOverageTerms):
+            begin[code] = terms.ended_at
+        yield terms, start, begin[code]
+
+
+def _used(user_id: int, plan_code: str, start: datetime, end: datetime) -> Decimal:
+    """US dollars of calls on the plan that began in this time, less what staff credited in it."""
     found = UsageEntry.objects.filter(
-        user_id=window.user_id,
-        plan_code=window.plan_code,
-        started_at__gte=window.period_start,
-        started_at__lt=window.period_end,
+        user_id=user_id, plan_code=plan_code, started_at__gte=start, started_at__lt=end
     ).aggregate(cost=Sum("cost"), credited=Sum("credited"))
     return max(Decimal(0), (found["cost"] or Decimal(0)) - (found["credited"] or Decimal(0)))
 

@@ -45,8 +45,9 @@ def allowances(decided: Mapping[int, Entitlement]) -> dict[int, int]:
         entitlement = possible[user_id]
         cap = _share(entitlement, customer, subscriptions[customer.pk])
         if cap:
+            plan = entitlement.plan
             markup = markups.get(
-                (user_id, entitlement.period_start), entitlement.plan.overage_markup_percent
+                (user_id, entitlement.period_start, plan.code), plan.overage_markup_percent
             )
             found[user_id] = cap * 100 // (100 + markup)
     return found
@@ -137,11 +138,11 @@ def _live_where_billed(customers: Iterable[Customer]) -> defaultdict[int, list[S
     return found
 
 
-def _running_markups(decided: Mapping[int, Entitlement]) -> dict[tuple[int, datetime], int]:
+def _running_markups(decided: Mapping[int, Entitlement]) -> dict[tuple[int, datetime, str], int]:
     """What users are billed by in a period that has begun, whatever the plan asks by now: by any
     other the allowance would be worth more than the cap, or less."""
     windows = OverageWindow.objects.filter(
         user_id__in=decided,
         period_start__in={entitlement.period_start for entitlement in decided.values()},
-    ).values_list("user_id", "period_start", "markup_percent")
-    return {(user_id, start): markup for user_id, start, markup in windows}
+    ).values_list("user_id", "period_start", "plan_code", "markup_percent")
+    return {(user_id, start, code): markup for user_id, start, code, markup in windows}

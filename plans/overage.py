@@ -8,6 +8,7 @@ is divided among its seats. While a payment is overdue there is no overage.
 What was used beyond is charged in whole US cents, rounded down, and never above the cap.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 
@@ -25,14 +26,17 @@ from plans.errors import OverageNotOffered
 from plans.models import (
     CurrentEntitlement,
     Customer,
+    EarlierOverageTerms,
     OverageReport,
     OverageWindow,
+    Plan,
 )
 from plans.selectors import live_subscriptions
 from plans.subscriptions import read_back
 from tesslate.lib.cause import Cause
 
 HUNDRED = Decimal(100)
+TERMS = ("plan_code", "included_cents", "allowance_cents", "markup_percent", "used")
 
 
 def set_cap(*, user: User, cap_cents: int, organization_id: int | None = None) -> Customer | None:
@@ -110,35 +114,68 @@ def cap_in_force(customer: Customer | None) -> int:
 # Windows
 
 
-def open_window(entitlement: CurrentEntitlement, customer: Customer) -> OverageWindow:
-    """The window of the user's present period, with the allowance as it is now."""
+def open_window(entitlement: CurrentEntitlement, customer: Customer) -> tuple[OverageWindow, bool]:
+    """The window of the user's present period, with the present plan and the allowance as it is
+    now; whether it is new. In a transaction."""
     plan = entitlement.plan
-    window, _ = OverageWindow.objects.get_or_create(
+    terms = {
+        "plan_code": plan.code,
+        "included_cents": plan.budget_cents,
+        "allowance_cents": entitlement.overage_cents,
+        "markup_percent": plan.overage_markup_percent,
+    }
+    window, is_new = OverageWindow.objects.select_for_update().get_or_create(
         user_id=entitlement.user_id,
         customer=customer,
         period_start=entitlement.period_start,
-        defaults={
-            "plan_code": plan.code,
-            "period_end": entitlement.period_end,
-            "included_cents": plan.budget_cents,
-            "allowance_cents": entitlement.overage_cents,
-            "markup_percent": plan.overage_markup_percent,
-        },
+        defaults={**terms, "period_end": entitlement.period_end},
     )
+    if window.plan_code != plan.code:
+        _keep_terms(window, ended_at=entitlement.decided_at)
+        OverageWindow.objects.filter(pk=window.pk).update(**terms, used=0, due_at=timezone.now())
+        window.refresh_from_db()
     # A lower cap holds for what is still to be used: what was reported stays.
-    if entitlement.overage_cents != window.allowance_cents:
+    elif entitlement.overage_cents != window.allowance_cents:
         window.allowance_cents = entitlement.overage_cents
         window.due_at = timezone.now()
         window.save(update_fields=["allowance_cents", "due_at"])
-    return window
+    return window, is_new
+
+
+def _keep_terms(window: OverageWindow, *, ended_at: datetime) -> None:
+    window.earlier.create(ended_at=ended_at, **{name: getattr(window, name) for name in TERMS})
+
+
+def note_earlier_plans(window: OverageWindow, codes: Collection[str], *, at: datetime) -> None:
+    """Plans that were held in the period without a window: what was used of their budgets stays
+    used, and nothing beyond them was allowed."""
+    EarlierOverageTerms.objects.bulk_create(
+        EarlierOverageTerms(
+            window=window,
+            plan_code=plan.code,
+            included_cents=plan.budget_cents,
+            allowance_cents=0,
+            ended_at=at,
+        )
+        for plan in Plan.objects.filter(code__in=codes)
+    )
 
 
 def units_due(window: OverageWindow) -> int:
-    """US cents to charge for what was used so far, markup included, rounded down."""
-    included = Decimal(window.included_cents) / HUNDRED
-    beyond = min(window.used - included, Decimal(window.allowance_cents) / HUNDRED)
-    charged = max(Decimal(0), beyond) * (HUNDRED + window.markup_percent)
-    return int(charged.to_integral_value(ROUND_FLOOR))
+    """US cents to charge for what was used so far, markup included, rounded down.
+
+    After a change of plans in the period each plan's use is beyond by its own terms. What was used
+    of a former plan's budget is used of the present one's; what was charged is not. The cap is the
+    whole period's. Reads ``earlier``.
+    """
+    taken = charged = Decimal(0)
+    for terms in (*window.earlier.all(), window):
+        included = max(Decimal(0), Decimal(terms.included_cents) / HUNDRED - taken)
+        beyond = min(terms.used - included, Decimal(terms.allowance_cents) / HUNDRED)
+        taken += min(terms.used, included)
+        charged += max(Decimal(0), beyond) * (HUNDRED + terms.markup_percent)
+    cap = Decimal(window.allowance_cents) / HUNDRED * (HUNDRED + window.markup_percent)
+    return int(min(charged, cap).to_integral_value(ROUND_FLOOR))
 
 
 @transaction.atomic

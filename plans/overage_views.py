@@ -36,7 +36,10 @@ class OverageWindowOut(serializers.Serializer[OverageWindow]):
     period_end = serializers.DateTimeField()
     included_cents = serializers.IntegerField()
     used = serializers.DecimalField(
-        max_digits=18, decimal_places=10, help_text="US dollars at the gateway."
+        source="used_in_period",
+        max_digits=18,
+        decimal_places=10,
+        help_text="US dollars at the gateway, on every plan of the period.",
     )
     charged_cents = serializers.SerializerMethodField(help_text="US cents to be billed so far.")
 
@@ -95,7 +98,7 @@ class OverageQuery(serializers.Serializer[Any]):
 def _answer(customer: Customer | None) -> Any:
     windows = OverageWindow.objects.none()
     if customer is not None:
-        windows = customer.overage_windows.select_related("user")
+        windows = customer.overage_windows.select_related("user").prefetch_related("earlier")
     return OverageOut(
         {
             "offered": offers_overage(customer),

@@ -1,15 +1,33 @@
 """Paid usage beyond plans: who uses it, and what Stripe was told of it."""
 
+from decimal import Decimal
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
+from plans.admin.billing import ReadOnlyInline
 from plans.errors import StripeError
-from plans.models import OverageReport, OverageWindow
+from plans.models import EarlierOverageTerms, OverageReport, OverageWindow
 from plans.overage import units_due
 from plans.overage_reports import compare
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
+
+
+class EarlierTermsInline(ReadOnlyInline):
+    """What another plan's terms were, and what was used on it, before the present one."""
+
+    model = EarlierOverageTerms
+    fields = [
+        "plan_code",
+        "ended_at",
+        "included_cents",
+        "used",
+        "allowance_cents",
+        "markup_percent",
+    ]
+    show_change_link = False
 
 
 @admin.register(OverageWindow)
@@ -21,7 +39,7 @@ class OverageWindowAdmin(ReadOnlyAdmin):
         "period_start",
         "period_end",
         "included",
-        "used",
+        "used_in_period",
         "allowance",
         "charged",
         "units_reported",
@@ -30,6 +48,15 @@ class OverageWindowAdmin(ReadOnlyAdmin):
     list_select_related = ["user", "customer__user", "customer__organization"]
     search_fields = ["=user__email", "=customer__stripe_customer_id"]
     actions = ["compare_with_stripe"]
+    inlines = [EarlierTermsInline]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OverageWindow]:
+        windows: QuerySet[OverageWindow] = super().get_queryset(request)
+        return windows.prefetch_related("earlier")
+
+    @admin.display(description="Used", ordering="used")
+    def used_in_period(self, window: OverageWindow) -> Decimal:
+        return window.used_in_period
 
     @admin.display(description="Included")
     def included(self, window: OverageWindow) -> str:

@@ -6,7 +6,12 @@ from plans.models.checkout import Checkout, PortalConfiguration
 from plans.models.entitlement import CurrentEntitlement
 from plans.models.grants import PlanGrant
 from plans.models.inbox import BillingReconciliation, EventBackfill, StripeEvent
-from plans.models.overage import OverageMeter, OverageReport, OverageWindow
+from plans.models.overage import (
+    EarlierOverageTerms,
+    OverageMeter,
+    OverageReport,
+    OverageWindow,
+)
 from plans.models.problems import BillingNotice, BillingProblem
 from plans.models.revenue import ExchangeRate, RevenueCharge, RevenueInvoice, RevenueItem
 from plans.models.subscriptions import Customer, StripeCustomerAlias, Subscription
@@ -19,6 +24,7 @@ __all__ = [
     "Checkout",
     "CurrentEntitlement",
     "Customer",
+    "EarlierOverageTerms",
     "EventBackfill",
     "ExchangeRate",
     "GatewayModel",

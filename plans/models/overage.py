@@ -1,5 +1,7 @@
 """Paid usage beyond what a plan includes, and what of it Stripe has been told."""
 
+from decimal import Decimal
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -19,23 +21,32 @@ class OverageMeter(models.Model):
         return self.event_name
 
 
-class OverageWindow(models.Model):
-    """One user's billing period in which they may go beyond what is included.
+class OverageTerms(models.Model):
+    """What is included by a plan, what is asked beyond it, and what was used on it."""
 
-    The terms are those of its first day that we saw; only the cap may be changed, by the customer.
-    """
-
-    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="overage_windows")
-    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="overage_windows")
     plan_code = models.CharField("plan", max_length=50)
-    period_start = models.DateTimeField()
-    period_end = models.DateTimeField()
     # US cents at the gateway: what the plan includes, and the most that may come on top.
     included_cents = models.PositiveIntegerField()
     allowance_cents = models.PositiveIntegerField()
     markup_percent = models.PositiveSmallIntegerField(default=0)
     # US dollars at the gateway, less what staff credited; may go down when they do.
     used = models.DecimalField(max_digits=18, decimal_places=10, default=0)
+
+    class Meta:
+        abstract = True
+
+
+class OverageWindow(OverageTerms):
+    """One user's billing period in which they may go beyond what is included.
+
+    The terms are those of the plan's first day in it that we saw; only the cap may be changed, by
+    the customer. ``used`` is on the present plan.
+    """
+
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="overage_windows")
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="overage_windows")
+    period_start = models.DateTimeField()
+    period_end = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
     # US cents that reports exist for. Never goes down: Stripe's meters only add.
     units_reported = models.PositiveBigIntegerField(default=0)
@@ -58,6 +69,25 @@ class OverageWindow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} from {self.period_start:%Y-%m-%d}"
+
+    @property
+    def used_in_period(self) -> Decimal:
+        """US dollars, on every plan of the period. Reads ``earlier``."""
+        return sum((terms.used for terms in self.earlier.all()), self.used)
+
+
+class EarlierOverageTerms(OverageTerms):
+    """Of a plan that was held before the present one in the same period."""
+
+    window = models.ForeignKey(OverageWindow, on_delete=models.CASCADE, related_name="earlier")
+    ended_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "earlier overage terms"
+
+    def __str__(self) -> str:
+        return f"{self.plan_code} until {self.ended_at:%Y-%m-%d %H:%M}"
 
 
 class OverageReport(models.Model):

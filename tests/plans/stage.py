@@ -46,6 +46,21 @@ class Stage:
     def read(self) -> None:
         read_back(self.sub, cause=CAUSE, at=self.now)
 
+    def move_to(self, price: Price) -> None:
+        """A change of plans within the period, a minute later."""
+        self.engine.advance_to(self.engine.now() + 60)
+        item = next(
+            item
+            for item in self.engine.object(self.sub)["items"]["data"]
+            if not item["price"]["recurring"]["meter"]
+        )
+        changes = {
+            "items": [{"id": item["id"], "price": price.stripe_price_id}],
+            "proration_behavior": "none",
+        }
+        self.engine.request("POST", f"/v1/subscriptions/{self.sub}", changes)
+        self.read()
+
     @property
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.engine.now(), UTC)
