@@ -73,6 +73,8 @@ class Call:
 
     body: dict[str, Any]
     model: str
+    # What the caller names the model in.
+    model_field: str
     messages: list[dict[str, Any]]
     stream: bool
     # The caller asked for the usage chunk itself.
@@ -123,6 +125,7 @@ def _call(content: dict[str, Any], *, model_field: str, streams: bool) -> Call:
     return Call(
         body=content,
         model=model[:LONGEST_MODEL_NAME].replace("\x00", ""),
+        model_field=model_field,
         messages=messages,
         stream=stream,
         wants_usage=isinstance(options, dict) and options.get("include_usage") is True,
@@ -202,22 +205,23 @@ def admit(call: Call, caller: Caller, catalogue: Catalogue) -> PlanTerms:
     if plan is None:  # a plan made a moment ago
         raise KeyOutOfStep(retry_after=1)
     if call.model not in plan.models:
-        raise refuse_model(call.model, plan, catalogue)
+        raise refuse_model(call.model, plan, catalogue, field=call.model_field)
     if call.has_system and plan.client_system_messages == Plan.ClientSystemMessages.REFUSE:
         raise SystemMessageRefused(param="messages", details={"plan": plan.code})
     return plan
 
 
 def refuse_model(
-    model: str, plan: PlanTerms, catalogue: Catalogue
+    model: str, plan: PlanTerms, catalogue: Catalogue, *, field: str
 ) -> UnknownModel | ModelDisabled | ModelNotInPlan:
+    """Why this plan does not give that model. ``field`` is what the caller names it in."""
     if model not in catalogue.models:
-        return UnknownModel(param="model")
+        return UnknownModel(param=field)
     if model in catalogue.disabled:
-        return ModelDisabled(param="model")
+        return ModelDisabled(param=field)
     upgrade = catalogue.upgrade_for(plan, model)
     return ModelNotInPlan(
-        param="model",
+        param=field,
         details={"rule": "models", "plan": plan.code, "upgrade_to": upgrade},
     )
 

@@ -144,7 +144,7 @@ def test_a_made_up_session_is_401(server):
         (
             b'{"messages": [{"role":"user","content":"x"}], "selectedModelId": "nope"}',
             "model_not_found",
-            "model",
+            "selectedModelId",
         ),
     ],
 )

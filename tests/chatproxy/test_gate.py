@@ -258,20 +258,22 @@ def test_a_plan_may_refuse_system_messages():
     ],
 )
 def test_each_reason_for_not_having_a_model_is_its_own(model, status, code, upgrade_to):
-    error = refuse_model(model, FREE, CATALOGUE)
+    error = refuse_model(model, FREE, CATALOGUE, field="selectedModelId")
     assert (error.status_code, error.code) == (status, code)
+    assert error.param == "selectedModelId"
     assert error.details.get("upgrade_to") == upgrade_to
 
 
 def test_a_model_of_no_public_plan_offers_no_upgrade():
     hidden = replace(CATALOGUE, plans={1: FREE, 2: replace(PRO, is_public=False)})
-    assert refuse_model("big", FREE, hidden).details["upgrade_to"] is None
+    assert refuse_model("big", FREE, hidden, field="model").details["upgrade_to"] is None
 
 
 def test_a_name_longer_than_any_model_is_unknown():
     call = read_openai(body(model="x" * 5000))
-    with pytest.raises(UnknownModel):
+    with pytest.raises(UnknownModel) as error:
         admit(call, CALLER, CATALOGUE)
+    assert error.value.param == "model"
     assert len(call.model) <= 200
 
 
