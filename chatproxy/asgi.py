@@ -26,7 +26,7 @@ from chatproxy.steps import Departure
 from chatproxy.traces import begin_request
 from chatproxy.transport import ClientLeft, Headers, Receive, Scope, Transport, before_stopping
 from tesslate.lib import tracing
-from tesslate.lib.errors import ApiError, InvalidRequest, NotFound, Unavailable
+from tesslate.lib.errors import ApiError, MethodNotAllowed, NotFound, Unavailable
 from tesslate.lib.lifecycle import begin_drain
 from tesslate.lib.logcontext import bind
 
@@ -38,12 +38,6 @@ MODELS_PATH = "/api/proxy/v1/models"
 # Objects made while starting are never garbage: keep the collector from walking them, and from
 # running so often that thousands of streams notice (DESIGN.md, decision 7).
 GC_THRESHOLDS = (50_000, 10, 10)
-
-
-class MethodNotAllowed(InvalidRequest):
-    status_code = 405
-    code = "method_not_allowed"
-    message = "This method is not allowed here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +103,7 @@ class ChatApplication:
         exchange = new_exchange(ChatRequest.Client.OPENAI if route is None else route.client)
         reply.request_id = exchange.public_id.encode()
         if scope["method"] != method:
-            await reply.error(MethodNotAllowed(), [(b"allow", f"{method}, OPTIONS".encode())])
+            await reply.error(MethodNotAllowed(method, "OPTIONS"))
             return
         bind(request_id=exchange.public_id)  # ends with this request's task
         if (tracer := tracing.active()) is not None and route is not None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 from django.conf import settings
@@ -18,8 +19,17 @@ from plans import inbox
 from plans.models import StripeEvent
 from plans.tasks import process_events
 from plans.wakeups import publish
-from plans.webhooks import Refusal, incomplete, keep, open_envelope, refusal_body, too_large
+from plans.webhooks import (
+    NOT_POST,
+    Refusal,
+    incomplete,
+    keep,
+    open_envelope,
+    refusal_body,
+    too_large,
+)
 from tesslate.lib import tracing
+from tesslate.lib.logcontext import log_fields, request_id_from
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -53,26 +63,34 @@ class WebhookApplication:
         if scope["type"] != "http" or scope["path"] != PATH:
             await self._application(scope, receive, send)
         elif scope["method"] != "POST":
-            await _respond(send, 405, b"", [(b"allow", b"POST")])
+            allow = [(name.lower().encode(), v.encode()) for name, v in NOT_POST.headers().items()]
+            headers = [(b"x-request-id", _request_id(scope).encode()), *allow]
+            await _respond(send, 405, NOT_POST.body(), headers)
         else:
+            request_id = _request_id(scope)
             tracer = tracing.active()
             span = None if tracer is None else tracer.begin(*SPAN, parent="")
-            status, content = await self._accept(scope, receive)
+            status, content = await self._accept(scope, receive, request_id)
             if span is not None:
                 failed = str(status) if status >= 500 else ""
                 span.end({"http.response.status_code": status}, error=failed)
-            await _respond(send, status, json.dumps(content).encode())
+            await _respond(send, status, content, [(b"x-request-id", request_id.encode())])
 
-    async def _accept(self, scope: Scope, receive: Receive) -> tuple[int, dict[str, Any]]:
+    async def _accept(
+        self, scope: Scope, receive: Receive, request_id: str
+    ) -> tuple[int, dict[str, Any]]:
         headers = dict(scope["headers"])
         signature = headers.get(b"stripe-signature")
         try:
-            body = await _read(headers, receive)
-            event, text = open_envelope(
-                None if signature is None else signature.decode("latin-1"), body
-            )
-            loop = asyncio.get_running_loop()
-            stored = await loop.run_in_executor(self._threads, _keep, event, text)
+            # Not around the wake-up, which stands for other requests as well.
+            with log_fields(request_id=request_id):
+                body = await _read(headers, receive)
+                event, text = open_envelope(
+                    None if signature is None else signature.decode("latin-1"), body
+                )
+                loop = asyncio.get_running_loop()
+                keep_here = copy_context().run
+                stored = await loop.run_in_executor(self._threads, keep_here, _keep, event, text)
         except Refusal as refusal:
             return refusal.status, refusal_body(refusal)
         if stored.state == StripeEvent.State.PENDING and self._waking is None:
@@ -122,13 +140,20 @@ def _keep(event: Any, text: str) -> inbox.Stored:
         return keep(event, text)
 
 
+def _request_id(scope: Scope) -> str:
+    """The same id that Django's middleware gives on other paths."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+    return request_id_from(None if given is None else given.decode("latin-1"))
+
+
 async def _respond(
-    send: Send, status: int, body: bytes, more: list[tuple[bytes, bytes]] | None = None
+    send: Send, status: int, content: dict[str, Any], more: list[tuple[bytes, bytes]]
 ) -> None:
+    body = json.dumps(content).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        *(more or []),
+        *more,
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

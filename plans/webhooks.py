@@ -24,9 +24,11 @@ from plans.models import StripeEvent
 from plans.signatures import BadSignature, verify
 from plans.tasks import process_events
 from plans.wakeups import wake
-from tesslate.lib.errors import error_body
+from tesslate.lib.errors import MethodNotAllowed, error_body
 
 logger = logging.getLogger(__name__)
+
+NOT_POST = MethodNotAllowed("POST")
 
 # Forged requests may come in floods: one log line stands for all within this time.
 LOG_EVERY_SECONDS = 10.0
@@ -52,7 +54,7 @@ class Refusal(Exception):
 def stripe_webhook(request: HttpRequest) -> HttpResponse:
     """Stripe's deliveries. Knows no session, no user and no CSRF token."""
     if request.method != "POST":
-        return HttpResponse(status=405, headers={"Allow": "POST"})
+        return _answer(405, NOT_POST.body(), NOT_POST.headers())
     try:
         body = _read(request)
         stored = receive(request.headers.get("Stripe-Signature"), body)
@@ -67,8 +69,12 @@ def refusal_body(refusal: Refusal) -> dict[str, Any]:
     return error_body(type=kind, code=refusal.code, message=refusal.message)
 
 
-def _answer(status: int, content: dict[str, Any]) -> HttpResponse:
-    return HttpResponse(json.dumps(content), content_type="application/json", status=status)
+def _answer(
+    status: int, content: dict[str, Any], headers: dict[str, str] | None = None
+) -> HttpResponse:
+    return HttpResponse(
+        json.dumps(content), content_type="application/json", status=status, headers=headers
+    )
 
 
 def _read(request: HttpRequest) -> bytes:

@@ -1,5 +1,7 @@
 """What Django answers outside any view: JSON in the one error shape where programs call."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -7,13 +9,32 @@ from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 
 from tesslate.errors import server_error
-from tesslate.lib.errors import ApiError, InvalidRequest, NotFound, PermissionDenied
+from tesslate.lib.errors import (
+    ApiError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PermissionDenied,
+)
 
-API_PREFIXES = ("/api/", "/webhooks/", "/usage/", "/admin/keys")
+API_PREFIXES = ("/api/", "/webhooks/", "/usage/", "/admin/keys", "/health", "/metrics")
 
 
 def is_for_programs(request: HttpRequest) -> bool:
     return request.path.startswith(API_PREFIXES)
+
+
+def only_read(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """For views that programs ask: any method but GET and HEAD is a 405 in the one shape."""
+
+    @csrf_exempt  # nothing is changed, and the refusal would be a page
+    @wraps(view)
+    def guarded(request: HttpRequest) -> HttpResponse:
+        if request.method not in {"GET", "HEAD"}:
+            return _json(MethodNotAllowed("GET", "HEAD"))
+        return view(request)
+
+    return guarded
 
 
 @csrf_exempt

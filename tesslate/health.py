@@ -21,10 +21,10 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
-from django.views.decorators.http import require_safe
 
 from accounts.firebase import verifier
 from tesslate.backlogs import Backlog, inbox_backlog, key_backlog
+from tesslate.errorviews import only_read
 from tesslate.heartbeat import QUEUES, SCHEDULE, STALE_SECONDS, silent_seconds, worker_key
 from tesslate.lib.lifecycle import is_draining
 
@@ -212,7 +212,7 @@ def _run(check: Check) -> Finding:
 reporter = Reporter(CHECKS)
 
 
-@require_safe
+@only_read
 def health(request: HttpRequest) -> JsonResponse:
     findings = reporter.report()
     states = {finding.state for finding in findings.values()}
@@ -226,13 +226,13 @@ def health(request: HttpRequest) -> JsonResponse:
     return JsonResponse(body, status=503 if is_down else 200)
 
 
-@require_safe
+@only_read
 def live(request: HttpRequest) -> JsonResponse:
     """The process answers. Restarting it would not mend anything outside of it."""
     return JsonResponse({"status": "ok"})
 
 
-@require_safe
+@only_read
 def ready(request: HttpRequest) -> JsonResponse:
     """Requests may be sent here: the database is there and as this code expects it."""
     if is_draining():

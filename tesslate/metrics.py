@@ -16,7 +16,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, connection
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
-from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -31,6 +30,7 @@ from plans.models import CurrentEntitlement, GatewayModel
 from plans.problems import problems
 from tesslate import health
 from tesslate.backlogs import inbox_backlog, key_backlog
+from tesslate.errorviews import only_read
 from tesslate.exposition import may_read, process_figures
 from tesslate.figures import slow_figures
 
@@ -163,7 +163,7 @@ def _providers() -> dict[str, str]:
         return {}
 
 
-@require_safe
+@only_read
 def metrics(request: HttpRequest) -> HttpResponse:
     if not may_read(request.headers, request.META.get("REMOTE_ADDR", "")):
         raise PermissionDenied

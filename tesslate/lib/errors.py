@@ -91,6 +91,22 @@ class NotFound(ApiError):
     message = "There is no such thing, or it is not yours."
 
 
+class MethodNotAllowed(ApiError):
+    """``allowed`` are the methods that are, for the Allow header."""
+
+    status_code = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+    message = "This method is not allowed here."
+
+    def __init__(self, *allowed: str) -> None:
+        self.allowed = allowed
+        super().__init__()
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "Allow": ", ".join(self.allowed)}
+
+
 class Conflict(ApiError):
     status_code = 409
     type = "conflict_error"

@@ -11,6 +11,7 @@ from django.db import OperationalError, connection
 from plans import asgi, inbox
 from plans.asgi import WebhookApplication
 from plans.models import StripeEvent
+from tesslate.lib.logcontext import current_fields
 from tests.plans.builders import signed, stripe_event, stripe_subscription
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,6 +30,12 @@ def published() -> Any:
 
 def call(*chunks: bytes, path: str = asgi.PATH, method: str = "POST", **headers: str) -> Any:
     """One request; chunks arrive one by one. Gives status, content and chunks left unread."""
+    (start, end), left = exchange(*chunks, path=path, method=method, **headers)
+    return start["status"], json.loads(end["body"]) if end["body"] else None, left
+
+
+def exchange(*chunks: bytes, path: str = asgi.PATH, method: str = "POST", **headers: str) -> Any:
+    """The same in ASGI's messages."""
     left = list(chunks)
     sent: list[Any] = []
 
@@ -59,8 +66,7 @@ def call(*chunks: bytes, path: str = asgi.PATH, method: str = "POST", **headers:
         application._threads.shutdown()
 
     asyncio.run(run())
-    body = sent[1]["body"]
-    return sent[0]["status"], json.loads(body) if body else None, len(left)
+    return sent, len(left)
 
 
 @pytest.fixture
@@ -106,8 +112,31 @@ def test_I18_a_sender_that_dribbles_is_cut_off() -> None:
             asyncio.run(asgi._read({}, never))
 
 
-def test_I19_any_other_method_is_405() -> None:
-    assert call(b"", method="GET")[0] == 405
+def test_I19_any_other_method_is_405_in_the_one_shape() -> None:
+    (start, end), _ = exchange(b"", method="GET")
+    assert (start["status"], dict(start["headers"])[b"allow"]) == (405, b"POST")
+    assert json.loads(end["body"])["error"]["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_every_answer_carries_a_request_id(method: str) -> None:
+    (start, _), _ = exchange(b"{}", method=method, X_Request_ID="proxy-1234.abc")
+    assert dict(start["headers"])[b"x-request-id"] == b"proxy-1234.abc"
+    (start, _), _ = exchange(b"{}", method=method)
+    assert len(dict(start["headers"])[b"x-request-id"]) == 32
+
+
+def test_what_the_log_says_of_a_delivery_bears_its_id(event: dict[str, Any]) -> None:
+    seen: list[Any] = []
+
+    def store(*args: Any) -> Any:
+        seen.append(current_fields().get("request_id"))
+        return inbox.Stored(False, "done")
+
+    body, header = signed(event)
+    with mock.patch.object(inbox, "store", side_effect=store):
+        exchange(body, Stripe_Signature=header, X_Request_ID="proxy-1234.abc")
+    assert seen == ["proxy-1234.abc"]
 
 
 def test_I21_a_broken_connection_is_replaced_and_a_dead_database_is_503(

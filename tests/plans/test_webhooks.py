@@ -201,6 +201,8 @@ def test_I17_a_body_over_the_limit_is_413(
 def test_I19_any_other_method_is_405(client: Client, method: str) -> None:
     response = getattr(client, method)("/webhooks/stripe")
     assert (response.status_code, response["Allow"]) == (405, "POST")
+    if method != "head":
+        assert response.json()["error"]["code"] == "method_not_allowed"
 
 
 def test_I19_the_content_type_does_not_matter(client: Client, event: dict[str, Any]) -> None:

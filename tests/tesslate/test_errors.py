@@ -46,6 +46,24 @@ def test_wrong_method_is_405_in_the_one_shape(client: Client):
     assert code(response) in {"method_not_allowed", "not_authenticated"}
 
 
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/metrics"])
+def test_probes_that_post_are_405_in_the_one_shape(path):
+    """And not a page about a CSRF token, which only a browser could have."""
+    response = Client(enforce_csrf_checks=True).post(path)
+
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")
+    assert code(response) == "method_not_allowed"
+
+
+def test_scraper_without_token_is_403_in_the_one_shape(client: Client, settings):
+    settings.METRICS_TOKEN = "t" * 32
+
+    response = client.get("/metrics")
+
+    assert response.status_code == 403
+    assert code(response) == "permission_denied"
+
+
 def test_wrong_host_is_400_in_the_one_shape(client: Client):
     response = client.get("/api/me", headers={"Host": "evil.example.com"})
 
