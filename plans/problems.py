@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import connection
-from django.db.models import Count, Max, Min, QuerySet
+from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from accounts.models import Membership
 from plans.access import ACCESS_BY_STATUS, LIVE_STATUSES
 from plans.metrics import PROBLEMS_OPENED
 from plans.models import (
@@ -134,11 +135,17 @@ def odd_subscriptions() -> Iterator[Problem]:
             pair["count"],
             pair["since"],
         )
-    for row in _live().filter(customer__user__deleted_at__isnull=False):
+    open_members = Membership.objects.filter(
+        organization_id=OuterRef("customer__organization_id"), user__deleted_at=None
+    )
+    is_empty = Q(customer__organization__isnull=False) & ~Exists(open_members)
+    gone = _live().filter(Q(customer__user__deleted_at__isnull=False) | is_empty)
+    for row in gone.select_related("customer"):
+        what = "account is closed" if row.customer.user_id else "organization has no member left"
         yield Problem(
             "closed_account_pays",
             row.stripe_subscription_id,
-            "The account is closed but its subscription runs. Cancel and refund it.",
+            f"The {what} but its subscription runs. Cancel and refund it.",
             1,
             row.updated_at,
         )

@@ -174,7 +174,8 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
 
     @admin.action(description="Close and erase for good", permissions=["close"])
     @asks(
-        "Keys and sessions end, personal data is erased. The ledger stays, without a name. This "
+        "Keys and sessions end, personal data is erased. The ledger stays, without a name. A "
+        "subscription that is not canceled goes on charging, and the front page says so. This "
         "cannot be taken back.",
         reason=True,
         password=True,

@@ -110,7 +110,11 @@ def _unmapped_prices(at: datetime) -> Iterator[Item]:
 
 ODDITIES = {
     "unknown_status": ("bad", "A subscription has a status we do not know", "plans.subscription"),
-    "closed_account_pays": ("bad", "A closed account still pays", "plans.subscription"),
+    "closed_account_pays": (
+        "bad",
+        "A closed account or empty organization still pays",
+        "plans.subscription",
+    ),
     "two_subscriptions": ("warn", "A customer pays two subscriptions", "plans.customer"),
     "wrong_mode": ("bad", "Events of Stripe's other mode arrive", "plans.stripeevent"),
     "wrong_account": ("bad", "Events of another Stripe account arrive", "plans.stripeevent"),

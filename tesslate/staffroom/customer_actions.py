@@ -17,6 +17,7 @@ from llmkeys.services import block_key, heal_key, reset_spend, unblock_key
 from plans.grants import grant_plan
 from plans.inbox import replay
 from plans.models import Customer, Plan, StripeEvent
+from plans.selectors import orphaned_by
 from tesslate.lib.cause import Cause
 from tesslate.staffroom import two_factor
 
@@ -93,6 +94,8 @@ class Action:
     is_harsh: bool = False
     # Cannot be taken back, or takes everything away: asks for the password once more.
     is_grave: bool = False
+    # What staff should know of this customer before, each in a sentence.
+    warnings: Callable[[User], list[str]] = lambda customer: []
 
     def is_for(self, customer: User) -> bool:
         """Would it do anything to this customer?"""
@@ -183,6 +186,17 @@ def _remove_factor(customer: User, data: dict[str, Any], cause: Cause) -> str:
     actor = User.objects.get(pk=cause.actor_id)
     two_factor.remove(customer, actor=actor)
     return f"{customer} signs in with the password alone until they set up a new device."
+
+
+def _go_on_charging(customer: User) -> list[str]:
+    """Staff may close the account all the same: who wants to be forgotten need not wait."""
+    return [
+        f"{subscription.stripe_subscription_id} of {subscription.customer} would go on charging "
+        "with nobody left who can cancel it. Cancel it at Stripe first, and refund what is due."
+        for subscription in orphaned_by(customer).select_related(
+            "customer__user", "customer__organization"
+        )
+    ]
 
 
 def _close(customer: User, data: dict[str, Any], cause: Cause) -> str:
@@ -302,6 +316,7 @@ ACTIONS: dict[str, Action] = {
             ReasonForm,
             is_harsh=True,
             is_grave=True,
+            warnings=_go_on_charging,
         ),
         Action(
             "remove-factor",

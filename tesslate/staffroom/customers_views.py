@@ -155,6 +155,7 @@ def act(request: HttpRequest, user_id: int, name: str) -> HttpResponse:
         title=action.label,
         subtitle=str(subject),
         action=action,
+        warnings=action.warnings(subject),
         subject=subject,
         form=form,
         problem=problem,

@@ -10,10 +10,18 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
+from accounts.services import delete_account
 from plans import stripe_reading
-from plans.models import BillingProblem, Customer, StripeEvent
+from plans.models import BillingProblem, Customer, Plan, StripeEvent
 from plans.problems import problems
 from plans.selectors import current_entitlement
+from tesslate.lib.cause import Cause
+from tests.factories import (
+    CustomerFactory,
+    MembershipFactory,
+    OrganizationFactory,
+    SubscriptionFactory,
+)
 from tests.plans.builders import stripe_invoice, stripe_subscription
 from tests.plans.conftest import Happen
 from tests.plans.wire import Wire
@@ -263,3 +271,25 @@ def test_the_problem_list_shows_what_our_own_rows_tell(
     StripeEvent.objects.filter(object_id=two["id"]).update(state="dead")
     kinds = {problem.kind for problem in problems()}
     assert kinds == {"unmapped_price", "unknown_status", "two_subscriptions", "dead_letters"}
+
+
+def test_staff_hear_of_what_runs_with_nobody_left_to_cancel_it(
+    user: User, stranger: User, free_plan: Plan
+) -> None:
+    alone, shared = OrganizationFactory.create_batch(2)
+    for organization, person in ((alone, user), (shared, user), (shared, stranger)):
+        MembershipFactory.create(organization=organization, user=person, role="owner")
+    own, left, _ = (
+        SubscriptionFactory.create(customer=CustomerFactory.create(**payer))
+        for payer in (
+            {"user": user},
+            {"user": None, "organization": alone},
+            {"user": None, "organization": shared},
+        )
+    )
+
+    delete_account(user_id=user.pk, cause=Cause.system("test"))
+
+    told = {problem.subject: problem.summary for problem in problems()}
+    assert told.keys() == {own.stripe_subscription_id, left.stripe_subscription_id}
+    assert "no member left" in told[left.stripe_subscription_id]

@@ -11,7 +11,14 @@ from plans.models import PlanGrant, StripeEvent
 from tesslate.lib.cause import Cause
 from tesslate.staffroom.customers import customer_page
 from tesslate.staffroom.models import CustomerNote
-from tests.factories import CustomerFactory, PlanFactory, PlanGrantFactory, SubscriptionFactory
+from tests.factories import (
+    CustomerFactory,
+    MembershipFactory,
+    OrganizationFactory,
+    PlanFactory,
+    PlanGrantFactory,
+    SubscriptionFactory,
+)
 from tests.site.ledger import chat_request
 
 TEST = Cause.system("test")
@@ -194,3 +201,21 @@ def test_view_as_customer_changes_nobodys_session(payer, user, staff, staff_clie
     assert "account.js" not in page.text
     assert "<form" not in page.text
     assert staff_client.get("/api/me").json()["user"]["email"] == staff.email
+
+
+def test_closing_says_first_what_would_go_on_charging(payer, user, stranger, staff_client):
+    own = payer.subscriptions.get()
+    alone, shared = (
+        SubscriptionFactory.create(
+            customer=CustomerFactory.create(user=None, organization=OrganizationFactory.create())
+        )
+        for _ in range(2)
+    )
+    for subscription in (alone, shared):
+        MembershipFactory.create(organization=subscription.customer.organization, user=user)
+    MembershipFactory.create(organization=shared.customer.organization, user=stranger)
+
+    page = staff_client.get(f"/admin/customers/{user.pk}/do/close").content.decode()
+
+    named = {sub for sub in (own, alone, shared) if f"{sub.stripe_subscription_id} of" in page}
+    assert named == {own, alone}
