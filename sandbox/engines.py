@@ -301,10 +301,14 @@ def log_of(engine: Engine) -> Path:
 
 
 def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on at this moment, of those that no system gives to whoever connects:
+    whatever is to listen there takes seconds to start, and thousands of connections begin in them.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def _own_folder(folder: Path) -> None:

@@ -61,6 +61,7 @@ def process(gateway, alice, tmp_path):
                 break
             except httpx.TransportError:
                 time.sleep(0.1)
+        assert running.poll() is None, running.communicate()[1].decode()
         yield running, client
     if running.poll() is None:
         running.terminate()

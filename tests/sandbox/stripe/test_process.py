@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,17 +10,11 @@ from pathlib import Path
 
 import httpx
 
+from sandbox.engines import free_port
 from tests.sandbox.processes import wait_for
 
 ROOT = Path(__file__).parents[3]
 KEY = "sk_test_process"
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def environment(port: int, folder: Path, webhook_url: str) -> dict[str, str]:
