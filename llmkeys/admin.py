@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from llmkeys import (
+    audit_admin,  # noqa: F401 - registers its pages
     marking,
     rollouts,
     rotation,
@@ -21,8 +22,6 @@ from llmkeys import (
     usage_admin,  # noqa: F401 - registers its pages
 )
 from llmkeys.models import (
-    AuditFinding,
-    AuditRun,
     GatewayState,
     KeyEvent,
     PlanAtGateway,
@@ -378,20 +377,6 @@ def compare(desired: dict[str, Any] | None, observed: dict[str, Any] | None) -> 
         ),
     )
     return format_html(TABLE, format_html("{}{}", HEADINGS, rows))
-
-
-@admin.register(AuditRun)
-class AuditRunAdmin(ReadOnlyAdmin):
-    list_display = ["started_at", "state", "repairs", "counts", "finished_at", "error"]
-    list_filter = ["state"]
-
-
-@admin.register(AuditFinding)
-class AuditFindingAdmin(ReadOnlyAdmin):
-    list_display = ["kind", "key", "alias", "fields", "repaired", "run"]
-    list_filter = ["kind", "repaired", ("run__started_at", DaysFilter)]
-    search_fields = ["alias", "gateway_id", "key__user__email"]
-    list_select_related = ["key__user", "run"]
 
 
 @admin.register(Rollout)

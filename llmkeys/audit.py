@@ -2,12 +2,13 @@
 
 Reads page by page and keeps no page, so that a million keys take no more memory than a hundred.
 Concludes nothing from what it did not see: a key counts as missing only after a complete walk, and
-after having been asked for by name. Keys that are not ours are counted and never touched.
+after having been asked for by name. Keys that are not ours are counted and never touched; those
+for which nobody vouches (llmkeys.foreign) are listed as well.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ from llmkeys.bulk import update_each
 from llmkeys.key_pages import pages
 from llmkeys.litellm_client import MAX_PAGE, Json, LiteLLMClient
 from llmkeys.litellm_errors import LiteLLMError
-from llmkeys.models import AuditFinding, AuditRun, PlanAtGateway, VirtualKey
+from llmkeys.models import AuditFinding, AuditRun, PlanAtGateway, TrustedKey, VirtualKey
 from llmkeys.spec import State, differences, last_used, observe_key, spend_of
 from tesslate.lib.cause import Cause
 
@@ -37,8 +38,10 @@ KEPT_RUNS = 100
 ASKED_TOGETHER = 200
 # Further apart than this, two machines' clocks are wrong.
 CLOCKS_AGREE_WITHIN = timedelta(minutes=1)
-# Foreign keys are listed only as examples.
-EXAMPLES = 20
+# Foreign keys are listed only as examples: others may keep thousands at the same gateway.
+EXAMPLES = 100
+# Of a key that we did not make: what it may do, and since when.
+TELLING = ("max_budget", "models", "spend", "created_at", "created_by")
 
 Progress = Callable[[int, int], None]
 
@@ -58,6 +61,8 @@ class Kind(StrEnum):
     # Marked as ours, and yet we know nothing of it.
     ORPHAN = "orphan"
     FOREIGN = "foreign"
+    # Foreign, and staff vouch for it.
+    TRUSTED = "trusted"
 
 
 @dataclass(slots=True)
@@ -165,7 +170,9 @@ def _audit_pages(walk: Walk, progress: Progress | None) -> None:
 
 def _audit_rows(walk: Walk, rows: Sequence[Json], asked_at: datetime) -> None:
     """Compare rows of which none was asked for before that moment."""
-    by_hash = desired.keys_to_compare([row["token"] for row in rows if "token" in row])
+    hashes = [row["token"] for row in rows if "token" in row]
+    by_hash = desired.keys_to_compare(hashes)
+    trusted = set(TrustedKey.objects.filter(key_hash__in=hashes).values_list("key_hash", flat=True))
     switches = desired.switches_in_force(user_ids={key.user_id for key in by_hash.values()})
     drifted: list[int] = []
     unused: list[int] = []
@@ -173,7 +180,7 @@ def _audit_rows(walk: Walk, rows: Sequence[Json], asked_at: datetime) -> None:
     for row in rows:
         key = by_hash.get(row.get("token", ""))
         if key is None:
-            _classify_unknown(walk, row)
+            _classify_unknown(walk, row, trusted)
             continue
         found = observe_key(row)
         kind, wanted = classify(key, found, asked_at, switches)
@@ -217,26 +224,34 @@ def _is_since(moment: datetime | None, start: datetime) -> bool:
     return moment is not None and start <= moment <= timezone.now() + CLOCKS_AGREE_WITHIN
 
 
-def _classify_unknown(walk: Walk, row: Json) -> None:
+def _classify_unknown(walk: Walk, row: Json, trusted: Collection[str]) -> None:
     """A key that we did not make, or one that we made and then lost sight of."""
     alias, metadata = str(row.get("key_alias") or ""), row.get("metadata") or {}
     token = str(row.get("token", ""))
+    told: dict[str, Any] = {
+        "gateway_id": token,
+        "alias": alias,
+        "fields": {name: [None, row.get(name)] for name in TELLING},
+    }
+    if token in trusted:
+        walk.counts[Kind.TRUSTED.value] += 1
+        return
     if not is_marked_as_ours(alias, metadata):
         walk.counts[Kind.FOREIGN.value] += 1
         if walk.counts[Kind.FOREIGN.value] <= EXAMPLES:
-            walk.add(Kind.FOREIGN, gateway_id=token, alias=alias)
+            walk.add(Kind.FOREIGN, **told)
         return
     twin = VirtualKey.objects.filter(alias=alias).first() if alias else None
     if twin is None:
         walk.counts[Kind.ORPHAN.value] += 1
-        walk.add(Kind.ORPHAN, gateway_id=token, alias=alias)
+        walk.add(Kind.ORPHAN, **told)
         return
     walk.counts[Kind.DUPLICATE.value] += 1
     gone = walk.repair and metadata.get("key") == twin.pk
     if gone:
         # It bears our key's own mark: a relic of ours under the same name, named by its hash.
         walk.client.delete_key(token)
-    walk.add(Kind.DUPLICATE, key=twin, gateway_id=token, alias=alias, repaired=gone)
+    walk.add(Kind.DUPLICATE, key=twin, repaired=gone, **told)
 
 
 def is_marked_as_ours(alias: str, metadata: State) -> bool:

@@ -21,7 +21,8 @@ from tesslate.lib.crypto import decrypt
 BATCH = 500
 # Differences that are kept for staff to see; all of them go to whoever asked.
 EXAMPLES = 50
-HARMLESS = {audit.Kind.FOREIGN.value}
+# Keys that are not ours are no difference between billing and the gateway; staff are shown them.
+NOT_OURS = {audit.Kind.FOREIGN.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def _gateway(report: Report) -> Iterator[Difference]:
     if run.state != AuditRun.State.FINISHED:
         yield Difference(stage, f"not compared to the end: {run.error}")
     for finding in AuditFinding.objects.filter(run=run).select_related("key").iterator():
-        if finding.kind not in HARMLESS:
+        if finding.kind not in NOT_OURS:
             user_id = finding.key.user_id if finding.key else None
             yield Difference(stage, str(finding), user_id)
 

@@ -31,3 +31,13 @@ class NothingToUndo(Conflict):
 class PlanNotUsable(InvalidRequest):
     code = "plan_not_usable"
     message = "The plan cannot be saved like this."
+
+
+class KeyIsOurs(Conflict):
+    code = "key_is_ours"
+    message = "The key is one of ours. Revoke it on its customer's page."
+
+
+class KeyIsTrusted(Conflict):
+    code = "key_is_trusted"
+    message = "Staff vouch for this key. Take that back first."

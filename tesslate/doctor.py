@@ -21,9 +21,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count
 
-from llmkeys.audit import Kind
+from llmkeys.drift import drift_now
 from llmkeys.gateway import client as gateway
-from llmkeys.models import AuditRun
 from plans.gateway_config import CannotRead, model_names
 from plans.handlers import HANDLERS
 from plans.models import GatewayModel, Price, StripeEvent, Subscription
@@ -267,17 +266,22 @@ def _keys() -> Result:
 
 
 def _drift() -> Result:
-    run = AuditRun.objects.filter(finished_at__isnull=False).order_by("-pk").first()
-    if run is None:
+    drift = drift_now()
+    if drift.run is None:
         return WARNING, "never audited", "manage.py audit_keys"
-    fine = {Kind.IN_STEP.value, Kind.MOVING.value}
-    counts = {name: count for name, count in run.counts.items() if name not in fine and count}
-    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
-    worrying = counts.keys() - {Kind.FOREIGN.value}
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(drift.counts.items())) or "none"
+    remedies = []
+    if drift.changed:
+        remedies.append("manage.py audit_keys --repair puts right what is ours.")
+    if drift.foreign or drift.posing:
+        remedies.append(
+            "Whose are the keys that we did not make? Vouch for them or remove them: admin, Drift "
+            "found; manage.py audit_keys --dry-run lists them, remove_foreign_keys removes."
+        )
     return (
-        WARNING if worrying else OK,
-        f"{told} ({run.finished_at:%Y-%m-%d %H:%M})",
-        "manage.py audit_keys --repair" if worrying else "",
+        WARNING if remedies else OK,
+        f"{told} ({drift.run.finished_at:%Y-%m-%d %H:%M})",
+        " ".join(remedies),
     )
 
 

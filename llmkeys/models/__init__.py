@@ -1,7 +1,7 @@
 """How the gateway is told: keys and what plans share, as desired state and as last observed; the
 gateway's health, the switches that staff pull, and the trail of everything that was sent."""
 
-from llmkeys.models.audits import AuditFinding, AuditRun
+from llmkeys.models.audits import AuditFinding, AuditRun, TrustedKey
 from llmkeys.models.budgets import BudgetNotice, SpendBudget, SpendLimit
 from llmkeys.models.events import KeyEvent
 from llmkeys.models.gateway import GatewayState
@@ -24,6 +24,7 @@ __all__ = [
     "Rollout",
     "SpendBudget",
     "SpendLimit",
+    "TrustedKey",
     "UsageDay",
     "UsageEntry",
     "UsageHour",

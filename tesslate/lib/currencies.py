@@ -18,3 +18,10 @@ def decimals(currency: str) -> int:
 def major(amount: int, currency: str) -> Decimal:
     """``1950, "usd"`` → 19.50; ``500, "jpy"`` → 500; ``1234, "kwd"`` → 1.234."""
     return Decimal(amount).scaleb(-decimals(currency))
+
+
+def dollars(amount: Decimal) -> str:
+    """US dollars with cents; an amount below a cent is not shown as nothing."""
+    if 0 < amount < Decimal("0.01"):
+        return "under $0.01"
+    return f"${amount:,.2f}"

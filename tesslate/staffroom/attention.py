@@ -9,6 +9,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import User
+from llmkeys.drift import (
+    ABOUT_OUR_KEYS,
+    FOREIGN,
+    POSING_AS_OURS,
+    drift_now,
+    findings_now,
+    first_seen,
+)
 from llmkeys.models import GatewayState, KillSwitch, VirtualKey
 from plans.models import BillingProblem, CurrentEntitlement, Plan, Subscription, Throttle
 from plans.problems import odd_subscriptions, overdue_reconciliation, stray_events
@@ -193,6 +201,28 @@ def _plans_at_gateway(at: datetime) -> Iterator[Item]:
         )
 
 
+def _drift(at: datetime) -> Iterator[Item]:
+    drift = drift_now()
+    for level, what, count, kinds in (
+        ("bad", "Keys pose as ours and are not", drift.posing, POSING_AS_OURS),
+        ("warn", "Keys changed or lost behind our back", drift.changed, ABOUT_OUR_KEYS),
+        ("warn", "Keys that we did not make, and nobody vouches for", drift.foreign, (FOREIGN,)),
+    ):
+        if count:
+            first = findings_now().filter(kind__in=kinds).select_related("key").last()
+            example = "" if first is None else first.called
+            query = f"kind__exact={kinds[0]}" if len(kinds) == 1 else ""
+            yield Item(
+                level,
+                what,
+                _counted(count, "key", example),
+                first_seen(kinds),
+                "Look",
+                list_of("llmkeys.auditfinding", query),
+                "llmkeys.view_auditfinding",
+            )
+
+
 def _switches(at: datetime) -> Iterator[Item]:
     in_force = KillSwitch.objects.filter(lifted_at=None).select_related(
         "gateway_model", "plan", "user"
@@ -290,6 +320,7 @@ SOURCES: tuple[tuple[Source, str], ...] = (
     (_problems, "plans.view_billingproblem"),
     (_keys, "llmkeys.view_virtualkey"),
     (_plans_at_gateway, "llmkeys.view_planatgateway"),
+    (_drift, "llmkeys.view_auditfinding"),
     (_switches, "llmkeys.view_killswitch"),
     (_throttles, "plans.view_throttle"),
     (_grace, "accounts.view_user"),

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db.models import BigIntegerField, Case, Count, F, Min, Q, Sum, When
 
-from llmkeys.models import AuditRun, VirtualKey
+from llmkeys.drift import drift_now
+from llmkeys.models import VirtualKey
 from plans.models import Plan, Price, StripeEvent, Subscription
 from tesslate.site.money import format_money
 from tesslate.staffroom.links import list_of
@@ -198,8 +199,9 @@ def _machinery(at: datetime) -> list[Figure]:
         count=Count("pk"), since=Min("received_at")
     )
     parked = VirtualKey.live.exclude(parked_at=None).count()
-    audit = AuditRun.objects.filter(state=AuditRun.State.FINISHED).first()
-    drift = 0 if audit is None else audit.findings.filter(repaired=False).count()
+    drift = drift_now()
+    audited = None if drift.run is None else drift.run.finished_at
+    others = f", {drift.foreign:,} not ours" if drift.foreign else ""
     return [
         Figure(
             "Keys behind",
@@ -216,12 +218,10 @@ def _machinery(at: datetime) -> list[Figure]:
         ),
         Figure(
             "Drift",
-            f"{drift:,}",
-            "not audited yet"
-            if audit is None or audit.finished_at is None
-            else f"audited {_ago(audit.finished_at, at)}",
-            alarm=drift > 0,
-            url=list_of("llmkeys.auditfinding", "repaired__exact=0"),
+            f"{drift.changed + drift.posing:,}",
+            f"audited {_ago(audited, at)}{others}" if audited else "not audited yet",
+            alarm=drift.changed + drift.posing > 0,
+            url=list_of("llmkeys.auditfinding"),
         ),
         Figure(
             "Webhooks waiting",

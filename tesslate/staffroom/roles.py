@@ -19,6 +19,7 @@ CASEWORK = (
     *("plans.billingproblem", "plans.billingnotice"),
     *("llmkeys.virtualkey", "llmkeys.planatgateway", "llmkeys.keyevent"),
     *("llmkeys.gatewaystate", "llmkeys.killswitch", "llmkeys.rollout"),
+    *("llmkeys.auditrun", "llmkeys.auditfinding", "llmkeys.trustedkey"),
     *("chatproxy.systemprompt", "chatproxy.promptversion", "chatproxy.chatrequest"),
     *("llmkeys.usageentry", "llmkeys.usageday", "llmkeys.usagehour", "llmkeys.usageimport"),
     *("llmkeys.spendbudget", "llmkeys.budgetnotice"),
@@ -71,6 +72,7 @@ ROLES: dict[str, frozenset[str]] = {
     | _all("add change", ["llmkeys.killswitch"])
     | _all("change", ["llmkeys.virtualkey", "llmkeys.planatgateway", "llmkeys.gatewaystate"])
     | _all("change", ["llmkeys.rollout"])
+    | _all("change", ["llmkeys.auditfinding", "llmkeys.trustedkey"])
     | _all("change", ["plans.stripeevent", "plans.throttle", "accounts.user"]),
 }
 

@@ -1,7 +1,6 @@
 """What the site's templates need beyond Django's own tags."""
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from django import template
 from django.template import Context
@@ -11,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 
+from tesslate.lib.currencies import dollars
 from tesslate.site.money import format_money
 
 register = template.Library()
@@ -55,14 +55,7 @@ def nav_link(context: Context, name: str, label: str) -> SafeString:
 
 
 register.filter("money", format_money)
-
-
-@register.filter
-def dollars(amount: Decimal) -> str:
-    """US dollars with cents; an amount below a cent is not shown as nothing."""
-    if 0 < amount < Decimal("0.01"):
-        return "under $0.01"
-    return f"${amount:,.2f}"
+register.filter("dollars", dollars)
 
 
 # What a browser calls itself, the more particular name first: all of them say "Mozilla" as well.

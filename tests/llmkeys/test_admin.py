@@ -24,6 +24,7 @@ PAGES = [
     "killswitch",
     "auditrun",
     "auditfinding",
+    "trustedkey",
     "rollout",
 ]
 

@@ -9,13 +9,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
-from llmkeys import audit, gateway, shared_objects
+from llmkeys import audit, drift, foreign, gateway, services, shared_objects
 from llmkeys.models import AuditFinding, AuditRun, PlanAtGateway, SpendLimit, VirtualKey
 from plans.models import Plan
 from tesslate.lib.crypto import decrypt
 from tests.factories import UserFactory
 from tests.llmkeys import faults
-from tests.llmkeys.conftest import entitle, only_key, sync
+from tests.llmkeys.conftest import CAUSE, entitle, only_key, sync
 from tests.llmkeys.faults import answering, on
 from tests.llmkeys.standin import Fault, StandIn
 
@@ -149,6 +149,33 @@ def test_S13_foreign_keys_are_counted_and_never_touched(standin: StandIn, key: V
     standin.forget_calls()
     assert run().counts["foreign"] == 3
     assert standin.writes("/key/") == []
+
+
+def test_keys_that_staff_vouch_for_are_counted_apart_and_not_listed(
+    standin: StandIn, key: VirtualKey
+) -> None:
+    row = gateway.client().create_key("sk-another-system-01", {"key_alias": "theirs"})
+    assert run().counts["foreign"] == 1
+    found = AuditFinding.objects.get()
+    assert found.fields["max_budget"] == [None, None]
+    foreign.trust(key_hash=row["token"], alias="theirs", reason="the batch system", cause=CAUSE)
+    assert drift.drift_now().foreign == 0
+    assert run().counts == {"in step": 1, "trusted": 1}
+    assert not drift.findings_now().exists()
+
+
+def test_what_was_repaired_or_written_anew_is_no_drift_any_more(
+    standin: StandIn, key: VirtualKey
+) -> None:
+    standin.edit(key, max_budget=99.0)
+    run(repair=False)
+    assert drift.drift_now().counts == {"drifted": 1}
+    services.heal_key(user_id=key.user_id, cause=CAUSE)
+    sync()
+    assert drift.drift_now().counts == {}
+    standin.edit(key, max_budget=99.0)
+    assert run().counts == {"drifted": 1}
+    assert drift.drift_now().counts == {}
 
 
 def test_S40_a_twin_of_ours_is_deleted_by_its_hash(standin: StandIn, key: VirtualKey) -> None:

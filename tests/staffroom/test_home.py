@@ -6,7 +6,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from llmkeys.models import GatewayState, VirtualKey
+from llmkeys.models import AuditFinding, AuditRun, GatewayState, VirtualKey
 from plans.entitlements import refresh_entitlements
 from plans.models import StripeEvent
 from tesslate.lib.cause import Cause
@@ -127,6 +127,37 @@ def test_a_gateway_out_of_reach_comes_first(well, staff):
         reason="unreachable",
     )
     assert whats(staff)[0] == "The gateway cannot be reached"
+
+
+def audited(*findings: str) -> None:
+    """An audit that found these, each as ``kind alias``."""
+    run = AuditRun.objects.create(state="finished", finished_at=timezone.now())
+    for number, finding in enumerate(findings):
+        kind, _, alias = finding.partition(" ")
+        run.counts[kind] = run.counts.get(kind, 0) + 1
+        AuditFinding.objects.create(run=run, kind=kind, alias=alias, gateway_id=f"{number:064}")
+    run.save()
+
+
+def test_keys_that_nobody_accounts_for_are_shown_once_however_often_they_were_found(
+    well, staff, staff_client
+):
+    for _ in range(4):
+        audited("foreign stray", "foreign", "orphan tesslate-u9")
+    posing, foreign = attention_for(staff)
+    assert (posing.level, posing.who) == ("bad", "tesslate-u9 (000000000000…)")
+    assert (foreign.level, foreign.who) == ("warn", "2 keys, the first: stray (000000000000…)")
+    assert foreign.since == AuditRun.objects.earliest("pk").started_at
+    found = staff_client.get(foreign.url).context["cl"]
+    assert found.result_count == 2
+    ever = staff_client.get(f"{foreign.url}&when=ever").context["cl"]
+    assert ever.result_count == 8
+    assert figures_of("Machinery", timezone.now())["Drift"][0] == "1"
+
+
+def test_a_key_that_was_changed_behind_our_back_is_shown(well, staff):
+    audited("drifted tesslate-u1")
+    assert whats(staff) == ["Keys changed or lost behind our back"]
 
 
 def test_public_plans_need_models_and_prices(well, staff):

@@ -16,8 +16,16 @@ def finding(**counts: int) -> str:
     return doctor._drift()[0]
 
 
-def test_keys_in_step_and_at_work_and_foreign_ones_are_no_drift() -> None:
-    assert finding(in_step=7, moving=1, foreign=2) == doctor.OK
+def test_keys_in_step_and_at_work_and_those_staff_vouch_for_are_no_drift() -> None:
+    assert finding(in_step=7, moving=1, trusted=2) == doctor.OK
+
+
+def test_foreign_keys_are_a_question_with_the_commands_that_settle_it() -> None:
+    assert finding(in_step=7, foreign=3) == doctor.WARNING
+    _, told, remedy = doctor._drift()
+    assert told.startswith("3 foreign")
+    assert "remove_foreign_keys" in remedy
+    assert "--repair" not in remedy
 
 
 @pytest.mark.parametrize("kind", ["drifted", "missing", "unwanted", "duplicate", "orphan"])

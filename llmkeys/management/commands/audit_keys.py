@@ -6,7 +6,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from llmkeys import audit, reconcile, shared_objects
+from llmkeys.drift import FOREIGN, POSING_AS_OURS
 from llmkeys.models import AuditFinding, AuditRun
+
+# To remove these takes their whole hash.
+NOT_MADE_BY_US = (FOREIGN, *POSING_AS_OURS)
 
 
 class Command(BaseCommand):
@@ -23,6 +27,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{kind:<20}{count:>10}")
         for finding in AuditFinding.objects.filter(run=run).order_by("pk")[:50]:
             self.stdout.write(f"  {finding} {finding.fields or ''}".rstrip())
+            if finding.kind in NOT_MADE_BY_US and not finding.repaired:
+                self.stdout.write(f"    {finding.gateway_id}")
         if options["repair"]:
             shared_objects.sync_plans()
             self.stdout.write(f"{'repaired':<20}{reconcile.drain(seconds=3600):>10}")

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from llmkeys import converge
+from llmkeys.drift import drift_now
 
 
 class Command(BaseCommand):
@@ -23,4 +24,6 @@ class Command(BaseCommand):
             self.stdout.write(f"{stage:<28}{count:>8} checked {report.differing[stage]:>6} differ")
         if not report.converged:
             raise CommandError(f"{sum(report.differing.values())} differences")
+        if others := drift_now().foreign:
+            self.stdout.write(f"{others} keys that are not ours: see audit_keys --dry-run")
         self.stdout.write("converged")

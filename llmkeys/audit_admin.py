@@ -1,0 +1,133 @@
+"""What audits of the gateway found, as staff see and settle it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from llmkeys import drift, foreign
+from llmkeys.errors import KeyIsOurs
+from llmkeys.litellm_errors import LiteLLMError
+from llmkeys.models import AuditFinding, AuditRun, TrustedKey
+from tesslate.lib.adminlists import DaysFilter
+from tesslate.lib.cause import Cause
+from tesslate.lib.errors import ApiError
+from tesslate.lib.readonlyadmin import ReadOnlyAdmin
+from tesslate.lib.staffactions import asks, given_reason
+
+
+@admin.register(AuditRun)
+class AuditRunAdmin(ReadOnlyAdmin):
+    list_display = ["started_at", "state", "repairs", "counts", "finished_at", "error"]
+    list_filter = ["state"]
+
+
+class StandsFilter(admin.SimpleListFilter):
+    """What is so now, unless the findings of earlier audits are asked for: each audit lists a key
+    again as long as nobody settles it."""
+
+    title = "when"
+    parameter_name = "when"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("", "Now"), ("ever", "In any audit")]
+
+    def choices(self, changelist: Any) -> Any:
+        chosen = self.value() or ""
+        for value, title in self.lookup_choices:
+            query = changelist.get_query_string({self.parameter_name: value} if value else {})
+            if not value:
+                query = changelist.get_query_string(remove=[self.parameter_name])
+            yield {"selected": chosen == value, "query_string": query, "display": title}
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "ever":
+            return queryset
+        return queryset.filter(pk__in=drift.findings_now().values("pk"))
+
+
+@admin.register(AuditFinding)
+class AuditFindingAdmin(ReadOnlyAdmin):
+    list_display = ["kind", "name", "what", "repaired", "run"]
+    list_filter = [StandsFilter, "kind", "repaired", ("run__started_at", DaysFilter)]
+    search_fields = ["alias", "gateway_id", "key__user__email"]
+    list_select_related = ["key__user", "run"]
+    actions = ["trust", "remove"]
+
+    @admin.display(description="key", ordering="alias")
+    def name(self, finding: AuditFinding) -> str:
+        return finding.called
+
+    @admin.display(description="what")
+    def what(self, finding: AuditFinding) -> str:
+        """What differs, ours first; of a key that we did not make, what it may do."""
+        if finding.kind in (*drift.POSING_AS_OURS, drift.FOREIGN):
+            return foreign.told({name: theirs for name, (_, theirs) in finding.fields.items()})
+        return "; ".join(
+            f"{name}: {ours} → {theirs}" for name, (ours, theirs) in finding.fields.items()
+        )
+
+    @admin.action(description="Vouch for these keys", permissions=["act"])
+    @asks(
+        "Audits count these keys apart and no longer list them: another system made them and "
+        "answers for what is spent with them.",
+        reason=True,
+    )
+    def trust(self, request: HttpRequest, queryset: QuerySet[AuditFinding]) -> None:
+        self._each(request, queryset, foreign.trust)
+
+    @admin.action(description="Remove these keys from the gateway", permissions=["act"])
+    @asks(
+        "The gateway forgets these keys at once and for good: whatever uses them stops working.",
+        reason=True,
+        password=True,
+        reaches_out=True,
+    )
+    def remove(self, request: HttpRequest, queryset: QuerySet[AuditFinding]) -> None:
+        self._each(request, queryset, foreign.remove)
+
+    def _each(
+        self,
+        request: HttpRequest,
+        findings: QuerySet[AuditFinding],
+        do: Callable[..., object],
+    ) -> None:
+        """Do it to each key that is not ours; what cannot be done to one does not stop others."""
+        reason, cause = given_reason(request), Cause.staff(request.user.pk or 0, "admin")
+        done = 0
+        for finding in findings.select_related("key__user"):
+            try:
+                do(key_hash=key_hash_of(finding), alias=finding.alias, reason=reason, cause=cause)
+            except ApiError as error:
+                self.message_user(request, f"{finding}: {error.message}", messages.WARNING)
+            except LiteLLMError as error:
+                self.message_user(request, f"{finding}: {error}. Try again.", messages.ERROR)
+            else:
+                done += 1
+        if done:
+            self.message_user(request, f"Done for {done}.")
+
+
+@admin.register(TrustedKey)
+class TrustedKeyAdmin(ReadOnlyAdmin):
+    list_display = ["__str__", "reason", "trusted_by", "trusted_at"]
+    search_fields = ["alias", "key_hash"]
+    list_select_related = ["trusted_by"]
+    actions = ["distrust"]
+
+    @admin.action(description="No longer vouch for these", permissions=["act"])
+    @asks("The next audit lists these keys again. Nothing changes at the gateway.")
+    def distrust(self, request: HttpRequest, queryset: QuerySet[TrustedKey]) -> None:
+        cause = Cause.staff(request.user.pk or 0, "admin")
+        for trusted in queryset:
+            foreign.distrust(trusted=trusted, cause=cause)
+        self.message_user(request, "The next audit lists them again.")
+
+
+def key_hash_of(finding: AuditFinding) -> str:
+    """What names a key that we did not make. Raises KeyIsOurs for any other finding."""
+    if finding.kind not in (*drift.POSING_AS_OURS, drift.FOREIGN):
+        raise KeyIsOurs
+    return finding.gateway_id
