@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 from accounts.models import User
 from llmkeys import desired, gateway, switches
+from llmkeys.litellm_client import Json, LiteLLMClient, Probe
 from llmkeys.litellm_errors import LiteLLMError
 from llmkeys.models import PlanAtGateway, VirtualKey
 from llmkeys.selectors import shown_state
-from llmkeys.spec import money
+from llmkeys.spec import money, spend_of
 from plans.models import CurrentEntitlement, GatewayModel
 from tesslate.lib.crypto import decrypt
+from tesslate.lib.currencies import dollars
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +118,39 @@ def _at_gateway(key: VirtualKey, model_name: str) -> Iterator[Link]:
         if row is None:
             yield Link("The gateway does not know the key.", False)
             return
-        spend, budget = money(row.get("spend")), money(row.get("max_budget"))
-        left = None if spend is None or budget is None else budget - spend
-        yield Link(
-            f"Spent {spend} of {budget} US dollars in this window.", left is None or left > 0
-        )
+        yield from _money(client, key, row)
         probe = client.probe(decrypt(key.secret))
     except LiteLLMError as error:
         yield Link(f"The gateway cannot be asked: {error}.")
         return
-    may = model_name in probe.models
-    told = "may call the model" if may else f"may not call it (status {probe.status})"
-    yield Link(f"Tried just now: the key {told}.", may)
+    yield _probed(probe, model_name)
+
+
+def _money(client: LiteLLMClient, key: VirtualKey, row: Json) -> Iterator[Link]:
+    """What was spent in this window with all of the user's keys, those that are gone included; and
+    this key's part, which alone the gateway knows (llmkeys.budgets)."""
+    entitlement = desired.entitlement_of(key)
+    if entitlement is None:
+        return
+    spent, live = Decimal(0), 0
+    for each in VirtualKey.objects.filter(user=key.user_id, window=key.window):
+        is_live = each.lifecycle != VirtualKey.Lifecycle.RETIRED
+        seen = row if each.pk == key.pk else client.get_key(each.key_hash) if is_live else None
+        spent += max(Decimal(0), (spend_of(seen) if seen else each.spend) - each.carried_spend)
+        live += is_live
+    budget = desired.budget_of(entitlement)
+    keys = f" with {live} keys" if live > 1 else ""
+    yield Link(f"Spent {dollars(spent)} of {dollars(budget)} in this window{keys}.", spent < budget)
+    part, own = money(row.get("max_budget")), spend_of(row)
+    if part is not None and part < budget:
+        yield Link(f"This key's part: {dollars(own)} of {dollars(part)}.", own < part)
+
+
+def _probed(probe: Probe, model_name: str) -> Link:
+    seen = "Tried just now: "
+    if probe.is_refused:
+        return Link(f"{seen}the gateway refuses the key (status {probe.status}).", False)
+    if model_name in probe.models:
+        return Link(f"{seen}the key may call the model.", True)
+    others = ", ".join(sorted(probe.models)) or "no model"
+    return Link(f"{seen}the gateway lets the key call {others}, and not {model_name}.", False)

@@ -11,7 +11,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from accounts.models import User
-from llmkeys import converge, gateway, metrics
+from llmkeys import converge, gateway, metrics, rotation
 from llmkeys.models import GatewayState, VirtualKey
 from plans.entitlements import refresh_entitlements
 from plans.models import Plan
@@ -143,6 +143,7 @@ def test_explain_access_gives_the_chain(
 
     told = run("explain_access", user.email, "large")
     assert "NO   The plan does not include the model." in told
+    assert "NO   Tried just now: the gateway lets the key call small, and not large." in told
     assert "failed: no access" in told
 
 
@@ -150,7 +151,20 @@ def test_explain_access_tells_a_spent_budget(
     standin: StandIn, settled: VirtualKey, user: User
 ) -> None:
     standin.spend(settled, 1.5)
-    assert "NO   Spent 1.5 of 1.0 US dollars" in run("explain_access", user.email, "small")
+    assert "NO   Spent $1.50 of $1.00 in this window." in run("explain_access", user.email, "small")
+
+
+def test_explain_access_adds_up_what_all_keys_of_the_user_spent(
+    standin: StandIn, settled: VirtualKey, user: User
+) -> None:
+    standin.spend(settled, 0.25)
+    newer = rotation.rotate_key(key=settled, cause=CAUSE)
+    sync()
+    newer.refresh_from_db()
+    standin.spend(newer, float(newer.carried_spend) + 0.1)
+    told = run("explain_access", user.email, "small")
+    assert "yes  Spent $0.35 of $1.00 in this window with 2 keys." in told
+    assert "yes  This key's part: $0.35 of $0.85." in told
 
 
 @pytest.mark.parametrize("name", ["nobody@example.com", "999999"])
