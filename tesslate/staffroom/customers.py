@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Max, Sum
+from django.db.models import Count, Max, Q, Sum
 from django.utils import timezone
 
 from accounts.models import AuditEntry, Membership, User
@@ -216,17 +216,24 @@ def _words(value: Any) -> str:
             return str(value)
 
 
+# What moved a subscription, or repeated where it stands; and what may have, and was never heard.
+TOLD = Q(state=StripeEvent.State.PROCESSED, outcome__startswith="subscription.")
+UNHEARD = Q(state__in=[StripeEvent.State.DEAD, StripeEvent.State.QUARANTINED])
+
+
 def chain(page: CustomerPage) -> list[Step]:
     """Stripe's word → subscription and grants → entitlement → key → gateway."""
     steps: list[Step] = []
     if page.payer is not None and page.payer.stripe_customer_id:
         event = (
-            StripeEvent.objects.filter(stripe_customer_id=page.payer.stripe_customer_id)
+            StripeEvent.objects.filter(
+                TOLD | UNHEARD, stripe_customer_id=page.payer.stripe_customer_id
+            )
             .defer("payload")
             .first()
         )
         if event is not None:
-            tone = "bad" if event.state in {"dead", "quarantined"} else "good"
+            tone = "good" if event.state == StripeEvent.State.PROCESSED else "bad"
             steps.append(
                 Step(
                     f"Stripe: {event.type}",

@@ -56,6 +56,39 @@ def test_the_chain_leads_from_stripe_to_the_gateway(payer, user):
     assert titles[-1].startswith("Key …")
 
 
+@pytest.mark.parametrize(
+    ("state", "outcome", "first"),
+    [
+        ("ignored", "ignored:type", "Stripe: invoice.paid"),
+        ("processed", "customer.updated", "Stripe: invoice.paid"),
+        ("dead", "", "Stripe: a.later.event"),
+    ],
+)
+def test_the_chain_begins_with_what_stripe_told_of_the_subscription(
+    payer, user, state, outcome, first
+):
+    StripeEvent.objects.create(
+        event_id="evt_2",
+        type="a.later.event",
+        livemode=False,
+        created_at=timezone.now(),
+        stripe_customer_id="cus_Alice",
+        state=state,
+        outcome=outcome,
+    )
+    step = customer_page(user).chain[0]
+    assert (step.title, step.tone) == (first, "bad" if state == "dead" else "good")
+
+
+def test_a_key_that_is_gone_says_so(payer, user, staff_client):
+    VirtualKey.objects.filter(user=user).update(
+        lifecycle="retired", removed_at=timezone.now(), desired=None, observed=None
+    )
+    html = page_of(user, staff_client).text
+    assert "Removed from the gateway just now." in html
+    assert "No worker has looked at it yet" not in html
+
+
 def test_every_step_leads_somewhere(payer, user, staff_client):
     response = page_of(user, staff_client)
     for step in response.context["page"].chain:
