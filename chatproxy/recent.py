@@ -8,10 +8,22 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, DateTimeField, ExpressionWrapper, F, Q, QuerySet, Sum, Value
+from django.db.models import (
+    Case,
+    Count,
+    DateTimeField,
+    ExpressionWrapper,
+    F,
+    Q,
+    QuerySet,
+    Sum,
+    Value,
+    When,
+)
 from django.utils import timezone
 
 from chatproxy.models import ChatRequest
+from plans.models import GatewayModel
 
 Outcome = ChatRequest.Outcome
 # A request is written when it has ended, at most so long after the ledger's queue took it.
@@ -34,12 +46,25 @@ class UsageLine:
     cost: Decimal
 
 
+# For whatever was refused under a name that no model has.
+UNKNOWN_MODEL = "unknown"
+
+
+def model_or_unknown() -> Case:
+    """A request's model. Whoever asks chooses the name: one that no model has, and that nothing
+    answered to, is not worth a line of its own."""
+    exists = Q(model__in=GatewayModel.objects.values("name"))
+    return Case(
+        When(~Q(outcome=Outcome.REFUSED) | exists, then=F("model")), default=Value(UNKNOWN_MODEL)
+    )
+
+
 def usage_since(since: datetime) -> list[UsageLine]:
     """Usage by user and model of requests that began at or after ``since``; dearest first."""
     rows = (
         ChatRequest.objects.filter(started_at__gte=since)
         .order_by()
-        .values("user__email", "model")
+        .values("user__email", model_asked=model_or_unknown())
         .annotate(
             requests=Count("id"),
             refused=Count("id", filter=Q(outcome=Outcome.REFUSED)),
@@ -51,7 +76,7 @@ def usage_since(since: datetime) -> list[UsageLine]:
     lines = [
         UsageLine(
             user=row["user__email"] or "(erased)",
-            model=row["model"],
+            model=row["model_asked"],
             requests=row["requests"],
             refused=row["refused"],
             failed=row["failed"],

@@ -160,13 +160,13 @@ def _plans_now() -> tuple[list[str], Series]:
 
 
 def _by_model(rows: Rows, dates: list[datetime], name: str) -> Series:
-    """One series for each of the largest models, the rest together."""
+    """One series for each of the largest models that have any, the rest together."""
     totals: defaultdict[str, float] = defaultdict(float)
     cells: defaultdict[tuple[str, datetime], float] = defaultdict(float)
     for row in rows:
         totals[row["model"]] += float(row[name])
         cells[row["model"], row["step"]] += float(row[name])
-    largest = sorted(totals, key=lambda model: -totals[model])
+    largest = sorted(filter(totals.get, totals), key=lambda model: -totals[model])
     series: Series = [
         (model, [round(cells[model, date], 4) for date in dates]) for model in largest[:MOST_SERIES]
     ]

@@ -13,10 +13,15 @@ LATE = timedelta(hours=2)
 # How far back a first run goes.
 HISTORY = timedelta(days=90)
 
+# Whoever asks chooses the model's name: one that no model has, and that nothing answered to, counts
+# as unknown (chatproxy.recent.UNKNOWN_MODEL).
 ROLL_UP = """
     INSERT INTO staffroom_hourlytraffic (hour, model, plan_code, requests, errors, refused,
         abandoned, prompt_tokens, completion_tokens, cost, ttfb_p50_ms, ttfb_p95_ms)
-    SELECT date_trunc('hour', started_at, 'UTC'), model, plan_code, count(*),
+    SELECT date_trunc('hour', started_at, 'UTC'),
+        CASE WHEN outcome <> 'refused' OR model IN (SELECT name FROM plans_gatewaymodel)
+            THEN model ELSE 'unknown' END,
+        plan_code, count(*),
         count(*) FILTER (WHERE outcome IN ('failed', 'broken')),
         count(*) FILTER (WHERE outcome = 'refused'),
         count(*) FILTER (WHERE outcome = 'abandoned'),

@@ -13,6 +13,7 @@ from accounts.models import User
 from chatproxy.exchange import Outcome, new_exchange
 from chatproxy.ledger import write_rows
 from chatproxy.recent import Tail, usage_since
+from tests.factories import GatewayModelFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -55,7 +56,16 @@ def printed(command: str, *arguments: str, **options: object) -> str:
     return told.getvalue()
 
 
+def test_names_that_customers_make_up_are_one_line(user: User):
+    GatewayModelFactory.create(name="small")
+    for name in ("made-up-1", "made-up-2", "small"):
+        request(user, model=name, outcome=Outcome.REFUSED, status=400, cost=None)
+    lines = usage_since(timezone.now() - timedelta(hours=1))
+    assert {(line.model, line.refused) for line in lines} == {("unknown", 2), ("small", 1)}
+
+
 def test_usage_of_the_last_hour_is_told_by_user_and_model(user: User, stranger: User):
+    GatewayModelFactory.create(name="small")
     request(user)
     request(user, outcome=Outcome.REFUSED, status=429, cost=None, prompt_tokens=0)
     request(user, model="large", outcome=Outcome.BROKEN, cost="1.5")

@@ -186,6 +186,7 @@ def test_revenue_counts_seats_and_twelfths(well):
 
 
 def test_the_roll_up_counts_each_request_once(well, user):
+    GatewayModelFactory.create(name="small")
     noon = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
     chat_request(user, started_at=noon, cost="0.5")
     chat_request(user, started_at=noon, outcome="refused", cost=None, ttfb_ms=None)
@@ -196,6 +197,20 @@ def test_the_roll_up_counts_each_request_once(well, user):
     day = traffic_between(noon - timedelta(days=1), noon + timedelta(days=1))
     assert (day.requests, day.refused, day.errors) == (3, 1, 1)
     assert day.error_rate == 0.5
+
+
+def test_names_that_customers_make_up_are_one_line(well, user):
+    noon = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+    GatewayModelFactory.create(name="small")
+    refused = {"started_at": noon, "outcome": "refused", "cost": None, "ttfb_ms": None}
+    for name in ("made-up-1", "made-up-2", "small"):
+        chat_request(user, model=name, **refused)
+    chat_request(user, model="gone-since", started_at=noon)
+    roll_up(at=noon)
+    rows = HourlyTraffic.objects.values_list("model", "requests").order_by("model")
+    assert list(rows) == [("gone-since", 1), ("small", 1), ("unknown", 2)]
+    spend = charts(chosen_period({"range": "7"}, noon))[0]
+    assert [name for name, _ in spend.series] == ["gone-since"]
 
 
 def test_rows_that_arrive_late_are_counted(well, user):
