@@ -6,7 +6,7 @@ from io import StringIO
 from unittest import mock
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.utils import timezone
 from hypothesis import given
@@ -286,28 +286,42 @@ def test_R09_bulk_rotation_resumes_where_it_stopped(standin: StandIn, free: Plan
         entitle(person, free)
     sync()
     VirtualKey.objects.update(created_at=timezone.now() - timedelta(days=100))
-    call_command("rotate_keys", older_than=90, rate=1000, limit=2, stdout=_quiet())
+    rotate_all("--older-than=90", "--limit=2")
     assert VirtualKey.objects.filter(lifecycle="retiring").count() == 2
-    call_command("rotate_keys", older_than=90, rate=1000, stdout=_quiet())
-    call_command("rotate_keys", older_than=90, rate=1000, stdout=_quiet())
+    rotate_all("--older-than=90")
+    rotate_all("--older-than=90")
     assert VirtualKey.objects.filter(lifecycle="retiring").count() == 5
     assert VirtualKey.objects.filter(lifecycle="active").count() == 5
+
+
+def test_R09_bulk_rotation_says_first_what_it_would_do(standin: StandIn, free: Plan) -> None:
+    for person in UserFactory.create_batch(2):
+        entitle(person, free)
+    assert "2 keys of 2 customers to rotate" in rotate_all("--dry-run")
+    assert "No key to rotate" in rotate_all("--dry-run", "--older-than=1")
+    with pytest.raises(CommandError, match="--dry-run --apply is required"):
+        call_command("rotate_keys", stdout=StringIO())
+    assert not VirtualKey.objects.exclude(lifecycle="active").exists()
+
+
+@pytest.mark.parametrize("argument", ["--older-than=-5", "--limit=-1", "--rate=0", "--rate=nan"])
+def test_R09_bulk_rotation_refuses_numbers_without_sense(argument: str) -> None:
+    with pytest.raises(CommandError, match=argument.partition("=")[0]):
+        rotate_all(argument)
 
 
 def test_R09_a_second_run_leaves_rotations_under_way_alone_and_says_so(
     standin: StandIn, key: VirtualKey
 ) -> None:
-    call_command("rotate_keys", older_than=0, rate=1000, stdout=_quiet())
+    rotate_all("--older-than=0")
     sync()
     assert len(standin.keys) == 2
-    told = _quiet()
-    call_command("rotate_keys", older_than=0, rate=1000, stdout=told)
-    assert "1 left alone" in told.getvalue()
+    assert "1 left alone" in rotate_all("--older-than=0")
     assert VirtualKey.objects.count() == 2
 
     VirtualKey.objects.filter(pk=key.pk).update(retire_at=timezone.now())
     upkeep.retire_due()
-    call_command("rotate_keys", older_than=0, rate=1000, stdout=_quiet())
+    rotate_all("--older-than=0")
     assert VirtualKey.objects.count() == 3
 
 
@@ -326,9 +340,7 @@ def test_R09_a_key_that_its_owner_rotates_meanwhile_does_not_stop_the_run(
         return rotate_key(key=key, cause=cause)
 
     monkeypatch.setattr(rotation, "rotate_key", rotate_both)
-    told = _quiet()
-    call_command("rotate_keys", older_than=0, rate=1000, stdout=told)
-    assert "1 were rotated" in told.getvalue()
+    assert "1 were rotated" in rotate_all("--older-than=0")
     assert VirtualKey.objects.filter(lifecycle="retiring").count() == 2
 
 
@@ -408,5 +420,8 @@ def test_R02_parts_never_allow_more_than_the_budget(
     assert all(shares[row.key_id] >= row.spent for row in rows)
 
 
-def _quiet() -> StringIO:
-    return StringIO()
+def rotate_all(*arguments: str) -> str:
+    out = StringIO()
+    mode = [] if "--dry-run" in arguments else ["--apply"]
+    call_command("rotate_keys", *arguments, *mode, rate=1000, stdout=out)
+    return out.getvalue()
