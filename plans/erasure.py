@@ -51,10 +51,19 @@ def erase_next() -> bool:
         )
         return True
     with transaction.atomic():
-        inbox.forget_payloads(stripe_customer_id)
+        inbox.forget_payloads([stripe_customer_id])
         forget_deleted(stripe_customer_id, cause=Cause.system("erasure"))
         resolve_problem(kind=REFUSED, subject=stripe_customer_id)
     return True
+
+
+def forget_late_events() -> int:
+    """Forget what events told that came, or were handled, after their customer was erased: Stripe's
+    own word of the deletion names the customer once more. Returns how many."""
+    erased = StripeCustomerAlias.objects.filter(
+        kind=StripeCustomerAlias.Kind.DELETED, customer__user__deleted_at__isnull=False
+    )
+    return inbox.forget_payloads(erased.values("stripe_customer_id"))
 
 
 def _next_id() -> str | None:

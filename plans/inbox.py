@@ -10,7 +10,7 @@ another worker takes over. Two events of one customer are not processed at the s
 
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.audit import record_act
@@ -300,10 +301,12 @@ def release_readable() -> int:
     )
 
 
-def forget_payloads(stripe_customer_id: str) -> int:
-    """Forget what handled events told of one customer; the rows stay."""
+def forget_payloads(stripe_customer_ids: Collection[str] | QuerySet[Any]) -> int:
+    """Forget what handled events told of these customers; the rows stay. Returns how many did."""
     return (
-        StripeEvent.objects.filter(stripe_customer_id=stripe_customer_id, payload__isnull=False)
+        StripeEvent.objects.filter(
+            stripe_customer_id__in=stripe_customer_ids, payload__isnull=False
+        )
         .filter(state__in=[State.PROCESSED, State.IGNORED])
         .update(payload=None)
     )

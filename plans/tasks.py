@@ -84,6 +84,7 @@ def reconcile_now(staff_id: int) -> None:
 @shared_task(name="plans.erase_closed")
 def erase_closed() -> None:
     _while_there_is_work(erasure.erase_next)
+    erasure.forget_late_events()
 
 
 @shared_task(name="plans.prune_payloads")

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import AuditEntry, User
 from accounts.services import delete_account
-from plans.erasure import REFUSED_AGAIN_AFTER, erase_next
+from plans.erasure import REFUSED_AGAIN_AFTER, erase_next, forget_late_events
 from plans.models import BillingProblem, Customer, StripeEvent
 from tesslate.lib.cause import Cause
 from tests.factories import CustomerFactory
@@ -43,6 +43,19 @@ def test_the_customer_goes_and_what_events_told_of_it(shop: Shop, closed: str):
     ).exists()
     [entry] = AuditEntry.objects.filter(action="customer.deleted_at_stripe")
     assert entry.cause_reference == "erasure"
+
+
+def test_what_stripe_tells_of_the_deletion_is_forgotten_too(shop: Shop, closed: str):
+    erase_next()
+    shop.post()
+    told = StripeEvent.objects.filter(stripe_customer_id=closed, payload__isnull=False)
+    assert told.filter(type="customer.deleted").exists()
+    others = StripeEvent.objects.exclude(stripe_customer_id=closed).exclude(payload=None).count()
+
+    assert forget_late_events() == 1
+
+    assert not told.exists()
+    assert StripeEvent.objects.exclude(payload=None).count() == others
 
 
 def test_who_has_an_open_account_keeps_everything(
