@@ -4,17 +4,16 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
-from django.utils import timezone
-
 from accounts.models import User
-from chatproxy.exchange import new_exchange
+from chatproxy.exchange import began_at, new_exchange
 from chatproxy.models import ChatRequest
 
 
 def chat_request(user: User, *, cost: str | None = "0.01", **columns: Any) -> ChatRequest:
+    request_id = uuid.UUID(new_exchange("chat").id)
     values: dict[str, Any] = {
-        "id": uuid.UUID(new_exchange("chat").id),
-        "started_at": timezone.now(),
+        "id": request_id,
+        "started_at": began_at(request_id),
         "user": user,
         "plan_code": "free",
         "model": "small",
