@@ -62,12 +62,7 @@ class AuditFindingAdmin(ReadOnlyAdmin):
 
     @admin.display(description="what")
     def what(self, finding: AuditFinding) -> str:
-        """What differs, ours first; of a key that we did not make, what it may do."""
-        if finding.kind in (*drift.POSING_AS_OURS, drift.FOREIGN):
-            return foreign.told({name: theirs for name, (_, theirs) in finding.fields.items()})
-        return "; ".join(
-            f"{name}: {ours} → {theirs}" for name, (ours, theirs) in finding.fields.items()
-        )
+        return drift.described(finding)
 
     @admin.action(description="Vouch for these keys", permissions=["act"])
     @asks(
@@ -128,6 +123,6 @@ class TrustedKeyAdmin(ReadOnlyAdmin):
 
 def key_hash_of(finding: AuditFinding) -> str:
     """What names a key that we did not make. Raises KeyIsOurs for any other finding."""
-    if finding.kind not in (*drift.POSING_AS_OURS, drift.FOREIGN):
+    if finding.kind not in drift.NOT_MADE_BY_US:
         raise KeyIsOurs
     return finding.gateway_id

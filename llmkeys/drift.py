@@ -7,6 +7,7 @@ from datetime import datetime
 
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
+from llmkeys import foreign
 from llmkeys.audit import Kind
 from llmkeys.models import AuditFinding, AuditRun, TrustedKey
 
@@ -14,6 +15,7 @@ NO_DRIFT = {Kind.IN_STEP.value, Kind.MOVING.value, Kind.TRUSTED.value}
 FOREIGN = Kind.FOREIGN.value
 # They bear our mark, and we did not make them: to look like ours is no accident.
 POSING_AS_OURS = (Kind.ORPHAN.value, Kind.DUPLICATE.value)
+NOT_MADE_BY_US = (FOREIGN, *POSING_AS_OURS)
 # Such a finding is over once we have written the key anew.
 ABOUT_OUR_KEYS = (Kind.DRIFTED.value, Kind.MISSING.value, Kind.UNWANTED.value)
 
@@ -60,6 +62,15 @@ def findings_now() -> QuerySet[AuditFinding]:
     """What of it is listed."""
     run = _last_whole_run()
     return AuditFinding.objects.none() if run is None else _standing(run)
+
+
+def described(finding: AuditFinding) -> str:
+    """What differs, ours first; of a key that we did not make, what it may do."""
+    if finding.kind in NOT_MADE_BY_US:
+        return foreign.told({name: theirs for name, (_, theirs) in finding.fields.items()})
+    return "; ".join(
+        f"{name}: {ours} → {theirs}" for name, (ours, theirs) in finding.fields.items()
+    )
 
 
 def first_seen(kinds: tuple[str, ...]) -> datetime | None:

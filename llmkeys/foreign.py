@@ -86,7 +86,7 @@ def told(row: Mapping[str, Any]) -> str:
         "no budget limit" if budget is None else f"budget {dollars(budget)}",
         "all models" if not models else ", ".join(map(str, models)),
         f"spent {dollars(money(row.get('spend')) or Decimal(0))}",
-        f"made {str(row.get('created_at') or 'at an unknown time')[:16]}",
+        f"made {str(row.get('created_at') or 'at an unknown time')[:16].replace('T', ' ')}",
     ]
     if maker := row.get("created_by"):
         parts.append(f"by {maker}")

@@ -6,11 +6,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from llmkeys import audit, reconcile, shared_objects
-from llmkeys.drift import FOREIGN, POSING_AS_OURS
+from llmkeys.drift import NOT_MADE_BY_US, described
 from llmkeys.models import AuditFinding, AuditRun
 
-# To remove these takes their whole hash.
-NOT_MADE_BY_US = (FOREIGN, *POSING_AS_OURS)
+SHOWN = 100
 
 
 class Command(BaseCommand):
@@ -25,8 +24,9 @@ class Command(BaseCommand):
         self.stderr.write("")
         for kind, count in sorted(run.counts.items()):
             self.stdout.write(f"{kind:<20}{count:>10}")
-        for finding in AuditFinding.objects.filter(run=run).order_by("pk")[:50]:
-            self.stdout.write(f"  {finding} {finding.fields or ''}".rstrip())
+        for finding in AuditFinding.objects.filter(run=run).order_by("pk")[:SHOWN]:
+            self.stdout.write(f"  {finding} {described(finding)}".rstrip())
+            # To remove it takes the whole hash.
             if finding.kind in NOT_MADE_BY_US and not finding.repaired:
                 self.stdout.write(f"    {finding.gateway_id}")
         if options["repair"]:
