@@ -121,6 +121,7 @@ async function answer(exchange, shown) {
   const seen = { usage: null, cost: null, firstAt: null, id: "" };
   const mine = new AbortController();
   running = mine;
+  let said;
   shown.wait();
   try {
     const body = {
@@ -136,11 +137,14 @@ async function answer(exchange, shown) {
   } catch (error) {
     if (error.status === 401) return leaveToSignIn(exchange);
     exchange.note = error.name === "AbortError" ? "Stopped by you." : error.message;
-    if (error.name !== "AbortError") explain(region, error, { ...settings, retry: shown.askAgain });
+    if (error.name !== "AbortError") {
+      explain(region, error, { ...settings, retry: shown.askAgain });
+      said = exchange.answer ? "Broken off." : "No answer.";
+    }
   } finally {
     if (running === mine) running = null;
     exchange.facts = facts(seen, started);
-    shown.finish();
+    shown.finish(said);
     dialogue.keep();
     setTimeout(() => settle(exchange, shown, seen), LEDGER_MS);
   }

@@ -71,11 +71,11 @@ export class Exchange {
     follow();
   }
 
-  /** The answer is over, whole or not: show what it came to. */
-  finish() {
+  /** The answer is over, whole or not: show what it came to. `said`: its note, where that stands elsewhere. */
+  finish(said = this.kept.note) {
     const { answer, note } = this.kept;
     this.draw();
-    if (note) this.body.append(el("p", { class: "soft" }, note));
+    if (note) this.body.append(el("p", { class: "soft" }, said));
     this.foot = el("div", { class: "turn__foot" });
     this.turn.append(this.foot);
     this.showFacts();
