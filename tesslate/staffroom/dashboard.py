@@ -165,7 +165,7 @@ def _today(now: Traffic, before: Traffic) -> list[Figure]:
         Figure(
             "Error rate",
             f"{now.error_rate:.1%}",
-            f"{now.errors:,} of {now.requests - now.refused:,} answered",
+            f"{now.errors:,} of {now.requests - now.refused:,} failed",
             url=errors,
             alarm=now.error_rate > ALARMING_ERROR_RATE,
         ),

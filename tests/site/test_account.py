@@ -109,6 +109,13 @@ def test_counts_this_periods_usage_and_nobody_elses(pro_plan, user, stranger):
     assert page.budget_percent == 2
 
 
+def test_where_nothing_was_used_the_page_says_since_when(pro_plan, user, signed_in):
+    begun = account_page(user).entitlement.period_start
+    chat_request(user, started_at=begun - timedelta(seconds=1))
+    html = signed_in.get("/account").content.decode()
+    assert f"Nothing used since {begun.day} {begun:%b, %H:%M} UTC, when this period began." in html
+
+
 def test_usage_is_split_by_model_the_dearest_first(pro_plan, user):
     chat_request(user, model="small", cost="0.01")
     chat_request(user, model="large", cost="0.03")

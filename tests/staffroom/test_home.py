@@ -247,6 +247,12 @@ def test_today_is_measured_against_the_same_hours_of_yesterday(well):
     assert figures_of("Today", noon)["Requests"] == ("30", "+50%")
 
 
+def test_the_error_rate_says_how_many_failed_of_those_let_through(well):
+    noon = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
+    traffic(noon, requests=45, refused=6, errors=2)
+    assert figures_of("Today", noon)["Error rate"] == ("5.1%", "2 of 39 failed")
+
+
 def test_the_month_is_measured_against_as_much_of_the_last(well):
     at = datetime(2026, 3, 31, 12, 30, tzinfo=UTC)
     traffic(at, requests=60, cost=3)
