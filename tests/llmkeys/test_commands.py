@@ -169,7 +169,7 @@ def test_explain_access_adds_up_what_all_keys_of_the_user_spent(
 
 @pytest.mark.parametrize("name", ["nobody@example.com", "999999"])
 def test_unknown_people_are_told_so(name: str) -> None:
-    assert "There is no user" in run("show_limits", name)
+    assert run("show_limits", name).startswith("\nfailed: There is no user")
 
 
 def test_show_limits_prints_all_three_sides(settled: VirtualKey, user: User) -> None:

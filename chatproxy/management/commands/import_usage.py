@@ -1,7 +1,7 @@
 """Read the gateway's spend log into our books now."""
 
 from argparse import ArgumentParser
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from chatproxy.usage import import_usage
 from llmkeys.litellm_errors import LiteLLMError
 from llmkeys.usage_import import Report
+from tesslate.lib.arguments import a_moment
 
 
 class Command(BaseCommand):
@@ -20,7 +21,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--since",
-            type=_moment,
+            type=a_moment,
             help="Read from this date or moment (UTC) on instead, for rows that came very late.",
         )
 
@@ -37,8 +38,3 @@ class Command(BaseCommand):
 
     def _progress(self, until: datetime, report: Report) -> None:
         self.stderr.write(f"until {until:%Y-%m-%d %H:%M}: {report.added} new of {report.read}")
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from llmkeys.usage_books import days_with_entries, rebuild
+from tesslate.lib.arguments import a_date
 
 
 class Command(BaseCommand):
@@ -16,8 +17,8 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--from", dest="first", type=date.fromisoformat, help="YYYY-MM-DD")
-        parser.add_argument("--to", dest="last", type=date.fromisoformat, help="Included.")
+        parser.add_argument("--from", dest="first", type=a_date, help="YYYY-MM-DD")
+        parser.add_argument("--to", dest="last", type=a_date, help="Included.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         first, last = options["first"] or date.min, options["last"] or date.max

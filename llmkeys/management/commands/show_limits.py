@@ -17,8 +17,9 @@ class Command(BaseCommand):
         parser.add_argument("email")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        rows = side_by_side(user_named(options["email"]))
         self._line("key", "limit", "plan", "desired", "observed", "")
-        for row in side_by_side(user_named(options["email"])):
+        for row in rows:
             sides = [_lines(row[side]) for side in ("plan", "desired", "observed")]
             head = (row["key"], row["limit"], "" if row["in_step"] else "differs")
             for key, limit, mark, *cells in zip_longest(

@@ -1,7 +1,7 @@
 """Read invoices from Stripe into our books of revenue."""
 
 from argparse import ArgumentParser
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -10,6 +10,7 @@ from django.utils import timezone
 from plans import revenue
 from plans.errors import StripeError
 from plans.models import RevenueInvoice
+from tesslate.lib.arguments import a_moment
 
 
 class Command(BaseCommand):
@@ -21,7 +22,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--since",
-            type=lambda text: datetime.fromisoformat(text).replace(tzinfo=UTC),
+            type=a_moment,
             default=timezone.now() - timedelta(days=40),
             help="YYYY-MM-DD; 40 days ago by default.",
         )
