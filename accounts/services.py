@@ -100,14 +100,6 @@ def delete_account(*, user_id: int, cause: Cause, reason: str = "") -> bool:
         return False
     organization_ids = leave_all(user=user, cause=cause)
     user.api_tokens.filter(revoked_at=None).update(revoked_at=timezone.now())
-    erase_traces(user, organization_ids=organization_ids)
-    user.email = address_of_closed(user)
-    user.display_name = ""
-    user.suspension_reason = ""
-    user.deleted_at = timezone.now()
-    user.is_active = user.is_staff = user.is_superuser = False
-    user.set_unusable_password()
-    user.save()
     record_act(
         action="user.deleted",
         cause=cause,
@@ -116,5 +108,14 @@ def delete_account(*, user_id: int, cause: Cause, reason: str = "") -> bool:
         reason=reason,
         before={"organizations": organization_ids},
     )
+    # After the last entry: its reason may name them as well.
+    erase_traces(user, organization_ids=organization_ids)
+    user.email = address_of_closed(user)
+    user.display_name = ""
+    user.suspension_reason = ""
+    user.deleted_at = timezone.now()
+    user.is_active = user.is_staff = user.is_superuser = False
+    user.set_unusable_password()
+    user.save()
     accounts_changed.send(User, user_ids=[user.pk], cause=cause)
     return True

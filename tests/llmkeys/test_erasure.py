@@ -124,7 +124,7 @@ def test_a_closed_account_is_nowhere_in_the_database(
     live(user, staff, staff_client, free)
     assert len(everywhere("zelda@")) > 5
 
-    delete_account(user_id=user.pk, cause=CAUSE, reason="asked by mail")
+    delete_account(user_id=user.pk, cause=CAUSE, reason="asked as zelda@example.org")
     sync()
 
     left = {text: everywhere(text) for text in ("zelda", "203.0.113.77")}
