@@ -230,13 +230,13 @@ class TestOrganizations:
 
     @pytest.mark.parametrize("words", ["Acme", "alice@", "cus_acme"])
     def test_found_by_name_member_or_stripe_id(self, staff_client, organization, words):
-        OrganizationFactory.create(name="Other")
+        OrganizationFactory.create(name="Elsewhere Ltd")
         CustomerFactory.create(user=None, organization=organization, stripe_customer_id="cus_acme")
 
         found = page(staff_client, f"{ORGANIZATIONS}?q={words}")
 
         assert "Acme" in found
-        assert "Other" not in found
+        assert "Elsewhere Ltd" not in found
 
     def test_list_costs_the_same_for_many(
         self, staff_client: Client, organization, django_assert_max_num_queries
