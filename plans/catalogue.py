@@ -11,6 +11,7 @@ from plans import stripe_client
 from plans.entitlements import refresh_entitlements, users_of
 from plans.inbox_states import reopen
 from plans.models import BillingProblem, CurrentEntitlement, GatewayModel, Plan, Price, Subscription
+from plans.overage import include_more
 from plans.problems import open_problem, resolve_problem
 from plans.signals import plan_changed
 from tesslate.lib.cause import Cause
@@ -32,6 +33,8 @@ def announce_plan_edit(*, plan: Plan, changed: list[str], cause: Cause) -> None:
     plan.save(update_fields=["version", "updated_at"])
     record_act(action="plan.edited", cause=cause, target=plan, after={"changed": changed})
     plan_changed.send(sender=Plan, plan=plan, cause=cause)
+    if "budget_cents" in changed:
+        include_more(plan)
     everybody = CurrentEntitlement.objects.all()
     if {"rank", "is_default"} & set(changed):
         decide_again(everybody)

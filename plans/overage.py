@@ -142,6 +142,14 @@ def open_window(entitlement: CurrentEntitlement, customer: Customer) -> tuple[Ov
     return window, is_new
 
 
+def include_more(plan: Plan) -> None:
+    """The plan includes another amount now, and its keys have it at once. Who holds it is billed
+    for nothing that it includes; where it includes less, they keep what their period began with."""
+    OverageWindow.objects.filter(
+        plan_code=plan.code, period_end__gt=timezone.now(), included_cents__lt=plan.budget_cents
+    ).update(included_cents=plan.budget_cents, due_at=timezone.now())
+
+
 def _keep_terms(window: OverageWindow, *, ended_at: datetime) -> None:
     window.earlier.create(ended_at=ended_at, **{name: getattr(window, name) for name in TERMS})
 

@@ -39,8 +39,8 @@ class OverageTerms(models.Model):
 class OverageWindow(OverageTerms):
     """One user's billing period in which they may go beyond what is included.
 
-    The terms are those of the plan's first day in it that we saw; only the cap may be changed, by
-    the customer. ``used`` is on the present plan.
+    The terms are those of the plan's first day in it that we saw; the customer may change the cap,
+    and a plan that includes more does so at once. ``used`` is on the present plan.
     """
 
     customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="overage_windows")

@@ -45,6 +45,18 @@ def test_overage_that_a_plan_stops_to_allow_is_taken_from_its_holders(stage: Sta
     assert stage.entitlement.overage_cents == 0
 
 
+@pytest.mark.parametrize(("budget_cents", "charged"), [(1500, 0), (500, 480)])
+def test_what_a_plan_includes_by_now_is_not_charged_and_what_it_included_neither(
+    stage: Stage, budget_cents: int, charged: int
+) -> None:
+    set_cap(user=stage.user, cap_cents=1200)
+    assert stage.plan.budget_cents == 1000
+    edit_plan(stage, budget_cents=budget_cents)
+    stage.use("14")
+    stage.send()
+    assert stage.meter_total() == charged
+
+
 def test_after_a_cap_was_taken_back_nothing_more_is_charged(stage: Stage) -> None:
     set_cap(user=stage.user, cap_cents=1200)
     stage.use("11")
