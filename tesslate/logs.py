@@ -13,7 +13,9 @@ from tesslate.lib.logcontext import current_fields
 from tesslate.lib.redaction import redact
 
 STANDARD_ATTRIBUTES = frozenset(
-    vars(logging.makeLogRecord({})) | {"message": "", "asctime": "", "taskName": ""}
+    vars(logging.makeLogRecord({}))
+    # The last is uvicorn's: its message once more, with codes for a terminal.
+    | {"message": "", "asctime": "", "taskName": "", "color_message": ""}
 )
 
 

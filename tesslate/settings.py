@@ -439,6 +439,10 @@ LOGGING = {
         "uvicorn.access": {"handlers": [], "level": LOG_LEVEL, "propagate": False},
         # httpx logs every request line at INFO; the addresses carry key hashes.
         "httpx": {"level": "WARNING"},
+        # tesslate.requests logs every answer; what is left to tell is what failed, and why.
+        "django.request": {"level": "ERROR"},
+        # Sign-ins that worked are in the session list and the audit log.
+        "axes": {"level": "WARNING"},
         "stripe": {"level": "WARNING"},
         # While the collector is away each attempt at a batch is a warning, and giving up an error.
         "opentelemetry": {"level": "ERROR"},

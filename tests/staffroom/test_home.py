@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.core.cache import cache
@@ -202,7 +203,12 @@ def test_the_roll_up_counts_each_request_once(well, user):
 def test_names_that_customers_make_up_are_one_line(well, user):
     noon = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
     GatewayModelFactory.create(name="small")
-    refused = {"started_at": noon, "outcome": "refused", "cost": None, "ttfb_ms": None}
+    refused: dict[str, Any] = {
+        "started_at": noon,
+        "outcome": "refused",
+        "cost": None,
+        "ttfb_ms": None,
+    }
     for name in ("made-up-1", "made-up-2", "small"):
         chat_request(user, model=name, **refused)
     chat_request(user, model="gone-since", started_at=noon)

@@ -140,6 +140,18 @@ def test_text_line_ends_with_the_extras():
     assert TextFormatter().format(record("paid", status=200)).endswith("tests: paid status=200")
 
 
+def test_what_a_server_colours_for_a_terminal_is_not_told_twice():
+    line = TextFormatter().format(record("Started %d", 7, color_message="Started \x1b[36m%d"))
+    assert line.endswith("tests: Started 7")
+
+
+@pytest.mark.parametrize("name", ["django.request", "axes.handlers.database"])
+def test_libraries_do_not_tell_what_the_product_logs_itself(name, settings):
+    logging.config.dictConfig(settings.LOGGING)
+    assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+    assert logging.getLogger(name).isEnabledFor(logging.ERROR)
+
+
 @each_formatter
 def test_log_call_with_wrong_arguments_still_logs(formatter):
     line = formatter.format(record("%d keys", "sk-canary0123456789"))
