@@ -113,7 +113,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("Gateway state", "monitor_heart", "llmkeys.gatewaystate"),
             ("Drift audits", "difference", "llmkeys.auditrun"),
             ("Drift found", "troubleshoot", "llmkeys.auditfinding"),
-            ("Others' keys", "verified_user", "llmkeys.trustedkey"),
+            ("Trusted keys", "verified_user", "llmkeys.trustedkey"),
         ),
     ),
     (
