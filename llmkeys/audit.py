@@ -274,6 +274,15 @@ def _repair(keys: QuerySet[VirtualKey]) -> None:
     marking.mark_keys(keys, cause=CAUSE, in_doubt=True, removed_at=None)
 
 
+def put_behind(run: AuditRun) -> tuple[list[int], list[int]]:
+    """The keys, and the plans, that this audit left to the reconciler to repair."""
+    found = run.findings.filter(repaired=True, kind__in=[Kind.DRIFTED, Kind.UNWANTED, Kind.MISSING])
+    keys = found.filter(key__isnull=False).values_list("key_id", flat=True)
+    names = found.filter(key=None).values_list("gateway_id", flat=True)
+    plans = PlanAtGateway.objects.filter(gateway_id__in=names).values_list("pk", flat=True)
+    return [pk for pk in keys if pk is not None], list(plans)
+
+
 # What the walk did not meet
 
 

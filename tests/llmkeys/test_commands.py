@@ -1,17 +1,20 @@
 """What support and operators run."""
 
 import io
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 import pytest
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 
 from accounts.models import User
-from llmkeys import converge, gateway, metrics, rotation
+from llmkeys import converge, gateway, metrics, reconcile, rotation
 from llmkeys.models import GatewayState, VirtualKey
 from plans.entitlements import refresh_entitlements
 from plans.models import Plan
@@ -48,7 +51,7 @@ def test_audit_keys_prints_a_table_and_repairs(standin: StandIn, settled: Virtua
     standin.edit(settled, max_budget=99.0)
     assert "drifted" in run("audit_keys", "--dry-run")
     assert standin.key(settled).max_budget == 99
-    run("audit_keys", "--repair")
+    assert re.search(r"repaired +1\n", run("audit_keys", "--repair"))
     assert standin.key(settled).max_budget == 1
     assert "failed" not in run("audit_keys", "--dry-run")
 
@@ -183,6 +186,54 @@ def test_reset_limits(standin: StandIn, settled: VirtualKey, user: User) -> None
     run("reset_limits", user.email, "--reason", "our fault")
     sync()
     assert standin.key(settled).spend == 0
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[mock.Mock]:
+    """What happens while the command waits, instead of time going by."""
+    with mock.patch("llmkeys.waiting.time.sleep") as sleep:
+        yield sleep
+
+
+@pytest.mark.parametrize("command", [["resync", "--all"], ["audit_keys", "--repair"]])
+def test_what_workers_take_first_counts_as_well(
+    standin: StandIn, settled: VirtualKey, pauses: mock.Mock, command: list[str]
+) -> None:
+    standin.edit(settled, max_budget=99.0)
+    drain = reconcile.drain
+    pauses.side_effect = lambda seconds: drain()
+    with mock.patch.object(reconcile, "drain", return_value=0):
+        told = run(*command)
+    assert re.search(r"1 of 1 keys|repaired +1\n", told)
+    assert "failed" not in told
+    assert standin.key(settled).max_budget == 1
+
+
+@pytest.mark.parametrize("command", [["resync", "--all"], ["audit_keys", "--repair"]])
+def test_what_does_not_come_into_step_is_a_failure(
+    standin: StandIn, settled: VirtualKey, pauses: mock.Mock, command: list[str]
+) -> None:
+    standin.edit(settled, max_budget=99.0)
+    with mock.patch.object(reconcile, "drain", return_value=0):
+        told = run(*command, "--wait", "0")
+    assert re.search(r"0 of 1 keys|repaired +0\n", told)
+    assert "failed: 1 not in step" in told
+
+
+def test_nobody_waits_for_what_is_parked(
+    standin: StandIn, settled: VirtualKey, pauses: mock.Mock
+) -> None:
+    def give_up(seconds: float) -> int:
+        VirtualKey.objects.update(parked_at=timezone.now())
+        return 0
+
+    with mock.patch.object(reconcile, "drain", side_effect=give_up):
+        assert "1 not in step, 1 of them parked" in run("resync", "--all")
+    pauses.assert_not_called()
+
+
+def test_resync_of_nobody_is_a_failure(settled: VirtualKey) -> None:
+    assert "failed: Name a user, or say --all" in run("resync")
 
 
 def test_resync_reads_first_and_repairs(standin: StandIn, settled: VirtualKey, user: User) -> None:
