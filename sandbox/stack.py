@@ -1,6 +1,7 @@
 """What `make run` consists of: its ports, its settings and its services."""
 
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -211,7 +212,8 @@ class Stack:
             *["-m", "celery", "--quiet", "-A", "tesslate", "beat"],
             *["--schedule", str(folder / "schedule"), "--pidfile", ""],
         ]
-        return self._python("beat", command, phase=0)
+        # "Everything is up" shall be what the doctor finds as well.
+        return self._python("beat", command, finds_well(self.url("web"), "worker", "beat"), phase=0)
 
     def step(self, name: str, *arguments: str) -> Service:
         """A command that runs to its end."""
@@ -300,6 +302,24 @@ def answers(base_url: str, path: str = "/") -> Callable[[], bool]:
         finally:
             connection.close()
         return True
+
+    return check
+
+
+def finds_well(base_url: str, *neighbours: str) -> Callable[[], bool]:
+    """A check that the web process there finds all of these well."""
+    parts = urlsplit(base_url)
+
+    def check() -> bool:
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=5)
+        try:
+            connection.request("GET", "/health")
+            found = json.loads(connection.getresponse().read())["checks"]
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+        finally:
+            connection.close()
+        return all(found[name]["state"] == "ok" for name in neighbours)
 
     return check
 

@@ -88,6 +88,8 @@ def _neighbour(name: str, remedy: str) -> Callable[[], Result]:
 
 
 def _told(details: dict[str, Any]) -> str:
+    if details.get("silent_seconds", 0) is None:
+        return "not heard of within the last day"
     return ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in details.items())
 
 
@@ -320,7 +322,11 @@ CHECKUPS: dict[str, Callable[[], Result]] = {
     "Schema": _uncommitted_schema,
     "Redis": _neighbour("redis", "Start it, or correct REDIS_URL."),
     "Worker": _neighbour("worker", "Start Celery workers for the queues default, keys and bulk."),
-    "Beat": _neighbour("beat", "Start celery beat; without it nothing planned happens."),
+    "Beat": _neighbour(
+        "beat",
+        "Start celery beat; without it nothing planned happens. Of one that has just started is "
+        "heard as soon as a worker takes its first task.",
+    ),
     "Gateway": _neighbour("litellm", "Start LiteLLM with its database, or correct LITELLM_URL."),
     "Master key": _master_keys,
     "Models": _models,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from celery.signals import celeryd_after_setup, heartbeat_sent
+from celery.signals import beat_init, celeryd_after_setup, heartbeat_sent
 from django.core.cache import cache
 from redis.exceptions import RedisError
 
@@ -33,6 +33,15 @@ def worker_key(queue: str) -> str:
 def beat() -> None:
     """The step behind the scheduled task."""
     cache.set(SCHEDULE, time.time(), REMEMBERED_SECONDS)
+
+
+@beat_init.connect
+def show_beat(**kwargs: Any) -> None:
+    """Beat shows itself as it starts, and not only when its tasks fall due."""
+    from plans.wakeups import publish
+    from tesslate.tasks import beat as task
+
+    publish(task)
 
 
 def consume(queues: Iterable[str]) -> None:

@@ -1,14 +1,26 @@
 """What `make run` starts, and what it tells people and tools about it."""
 
+import json
 import re
 import socket
-from typing import Any
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
 
 import pytest
 
 from sandbox.datafolder import ROOT, DataFolder
 from sandbox.screen import welcome
-from sandbox.stack import PORTS, BadOption, Options, Stack, check_ports_free, is_free, log_folder
+from sandbox.stack import (
+    PORTS,
+    BadOption,
+    Options,
+    Stack,
+    check_ports_free,
+    finds_well,
+    is_free,
+    log_folder,
+)
 
 DEMO: dict[str, Any] = {
     "staff": {"email": "staff@example.com", "password": "staff-password"},
@@ -83,6 +95,40 @@ class TestPorts:
     def test_a_real_gateway_needs_no_port_of_ours(self, port):
         with socket.create_server(("127.0.0.1", port + PORTS.index("litellm"))):
             check_ports_free(options(port=port, gateway="http://elsewhere:4000"))
+
+
+class Health(BaseHTTPRequestHandler):
+    states: ClassVar[dict[str, str]] = {}
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        checks = {name: {"state": state} for name, state in self.states.items()}
+        self.wfile.write(json.dumps({"checks": checks}).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("states", "is_ready"),
+    [
+        ({"worker": "ok", "beat": "degraded"}, False),
+        ({"worker": "degraded", "beat": "ok"}, False),
+        ({"worker": "ok", "beat": "ok", "stripe": "down"}, True),
+    ],
+)
+def test_what_is_up_has_been_heard_of(states, is_ready):
+    handler = type("Handler", (Health,), {"states": states})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.handle_request).start()
+        check = finds_well(f"http://127.0.0.1:{server.server_port}", "worker", "beat")
+
+        assert check() is is_ready
+
+
+def test_nobody_is_heard_of_before_the_web_answers(port):
+    assert not finds_well(f"http://127.0.0.1:{port}", "beat")()
 
 
 class TestStack:

@@ -73,6 +73,14 @@ def test_neighbour_that_limps_is_told_with_what_it_says(monkeypatch):
     assert "queues" in found.remedy
 
 
+def test_beat_that_nobody_heard_of_is_told_in_words(monkeypatch, empty_cache):
+    found = check("Beat", monkeypatch)
+
+    assert found.state == FAILURE
+    assert found.finding == "not heard of within the last day"
+    assert "just started" in found.remedy
+
+
 @pytest.mark.parametrize(
     ("accepted", "state"), [({"new", "old"}, OK), ({"new"}, WARNING), (set(), FAILURE)]
 )

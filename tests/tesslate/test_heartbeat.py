@@ -4,6 +4,7 @@ import time
 
 import pytest
 from celery import Celery
+from celery.signals import beat_init
 from django.core.cache import cache
 from redis.exceptions import ConnectionError as CacheDown
 
@@ -78,6 +79,17 @@ def test_worker_survives_a_cache_that_is_down(monkeypatch):
     monkeypatch.setattr(cache, "set", fail)
 
     heartbeat.pulse()
+
+
+def test_beat_shows_itself_as_it_starts(monkeypatch):
+    """Its first planned sign of life is a quarter of a minute away."""
+    app.loader.import_default_modules()
+    task = app.tasks["tesslate.tasks.beat"]
+    with monkeypatch.context() as patch:
+        patch.setattr(task, "apply_async", lambda **options: task())
+        beat_init.send(sender=None)
+
+    assert heartbeat.silent_seconds(heartbeat.SCHEDULE) is not None
 
 
 def test_every_scheduled_task_exists():
