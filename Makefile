@@ -38,7 +38,7 @@ test: $(ENVIRONMENT) ## all tests, with a throw-away PostgreSQL and Valkey (ARGS
 e2e: $(ENVIRONMENT) ## the product in a real browser
 	@$(BIN)/python -m pytest -n 0 -m browser $(ARGS)
 
-screenshots: $(ENVIRONMENT) ## pictures of every page of the running `make run` (DATA_DIR), for looking at
+screenshots: $(ENVIRONMENT) ## pictures of every page of the running `make run` (DATA_DIR), where it makes rows to show
 	@$(BIN)/python -m tests.e2e.screenshots $(ARGS)
 
 contract: $(ENVIRONMENT) $(NODE_CLIENTS) ## stand-ins held against their contracts, with the real LiteLLM where it can be had

@@ -2,7 +2,9 @@
 
     python -m tests.e2e.screenshots [--only TEXT] [--output FOLDER]
 
-Looks at the copy that runs in DATA_DIR (.local) and writes into .local/screenshots.
+Looks at the copy that runs in DATA_DIR (.local) and writes into its folder screenshots. What some
+pages show is made there first: two organizations, one of which pays for seats, and paid overage in
+the pro plan.
 """
 
 import argparse
@@ -19,16 +21,21 @@ SETTLE_MS = 500
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="names that contain this text")
-    parser.add_argument("--output", type=Path, default=ROOT / ".local" / "screenshots")
-    arguments = parser.parse_args()
-    product = product_in(ROOT / os.environ.get("DATA_DIR", ".local"))
+    copy = ROOT / os.environ.get("DATA_DIR", ".local")
+    arguments = parse(sys.argv[1:], copy)
+    product = product_in(copy)
     if product is None:
         sys.exit("Nothing runs there: start the product first (make run).")
     arguments.output.mkdir(parents=True, exist_ok=True)
     take(product, arguments.output, arguments.only)
     return 0
+
+
+def parse(words: list[str], copy: Path) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="names that contain this text")
+    parser.add_argument("--output", type=Path, default=copy / "screenshots")
+    return parser.parse_args(words)
 
 
 def take(product: Product, output: Path, only: str = "") -> None:
