@@ -141,7 +141,7 @@ class DataFolder:
             lock.close()
             raise FolderError(
                 f"Another `make run` (process {holder}) uses {self.path}. Stop it, or run a second "
-                "copy: make run PORT=8100 DATA_DIR=.local2"
+                "copy: make run PORT=9000 DATA_DIR=.local-2"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -33,7 +33,7 @@ def test_git_does_not_see_it(folder):
 
 
 def test_a_second_run_on_the_same_folder_is_refused_and_told_how(folder):
-    with pytest.raises(FolderError, match=rf"process {os.getpid()}.*DATA_DIR="):
+    with pytest.raises(FolderError, match=rf"process {os.getpid()}.*DATA_DIR=\.local-2"):
         DataFolder(str(folder.path)).open()
 
 
