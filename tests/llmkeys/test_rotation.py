@@ -170,6 +170,7 @@ def test_R05_what_a_key_spent_counts_although_nobody_wrote_down_that_it_was_made
     key = unseen_key(user, free)
     standin.spend(key, 0.4)
     new = rotation.revoke_key(key=key, cause=CAUSE, reason="leak")
+    assert new is not None
     sync()
     assert may_still_spend(standin, new) == pytest.approx(0.6, abs=1e-5)
 
@@ -197,6 +198,7 @@ def test_R05_what_a_key_spent_counts_although_nobody_wrote_down_that_it_was_rene
     standin.spend(key, 0.4)
     VirtualKey.objects.update(lease_until=timezone.now())
     new = rotation.revoke_key(key=key, cause=CAUSE, reason="leak")
+    assert new is not None
     sync()
     assert may_still_spend(standin, new) == pytest.approx(0.6, abs=1e-5)
 
@@ -231,6 +233,7 @@ def test_R07_a_leaked_key_stops_at_once_and_a_probe_proves_it(
 ) -> None:
     secret = decrypt(key.secret)
     new = rotation.revoke_key(key=key, cause=CAUSE, reason="found on a forum")
+    assert new is not None
     sync()
     assert probe(key, secret).is_refused
     key.refresh_from_db()
