@@ -1,7 +1,8 @@
 """People to be from the first minute on: a member of staff and a customer of each plan.
 
 Everyone comes in by the door that real people use: signed up at Firebase's stand-in, subscribed
-at Stripe's, from where webhooks tell the product. Repeatable: nobody is made twice.
+at Stripe's, from where webhooks tell the product. Repeatable: nobody is made twice, whoever changed
+their password has the one on the screen again, and whose account was closed comes as somebody new.
 """
 
 import argparse
@@ -43,36 +44,65 @@ def seed_staff() -> dict[str, str]:
 
 def seed_customer(email: str, plan: str) -> dict[str, str]:
     """Sign up and, but for the free plan, subscribe."""
-    token = sign_in(email)
-    user_id = first_visit(token)
+    from accounts.errors import AccountDeleted
+
+    with Firebase() as firebase:
+        uid = firebase.person(email)
+        try:
+            user_id = first_visit(firebase.token(uid))
+        except AccountDeleted:
+            firebase.remove(uid)
+            user_id = first_visit(firebase.token(firebase.person(email)))
     if plan != "free":
         subscribe(user_id, email, plan)
     return {"email": email, "password": PASSWORD, "plan": plan}
 
 
-def sign_in(email: str) -> str:
-    """A fresh ID token; the person is created first where there is none."""
-    from django.conf import settings
+class Firebase:
+    """The stand-in's own routes for what a console can do."""
 
-    base, key = settings.FIREBASE_AUTH_URL, settings.FIREBASE_API_KEY
-    with httpx.Client(timeout=10) as http:
-        person = {"email": email, "password": PASSWORD, "displayName": email.split("@")[0].title()}
-        created = http.post(
-            f"{base}/sandbox/users", json=person, headers={"Authorization": f"Bearer {key}"}
+    def __enter__(self) -> "Firebase":
+        from django.conf import settings
+
+        self._http = httpx.Client(
+            base_url=f"{settings.FIREBASE_AUTH_URL}/sandbox",
+            headers={"Authorization": f"Bearer {settings.FIREBASE_API_KEY}"},
+            timeout=10,
         )
-        if created.is_error and "EMAIL_EXISTS" not in created.text:
-            created.raise_for_status()
-        answer = http.post(
-            f"{base}/v1/accounts:signInWithPassword",
-            params={"key": key},
-            json={"email": email, "password": PASSWORD, "returnSecureToken": True},
-        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._http.close()
+
+    def person(self, email: str) -> str:
+        """The uid of whoever signs in with this address and the demo's password."""
+        found = self._ask("GET", "/users", params={"email": email})["users"]
+        if found:
+            uid = str(found[0]["localId"])
+            self._ask("PATCH", f"/users/{uid}", json={"password": PASSWORD, "disabled": False})
+            return uid
+        name = email.split("@")[0].title()
+        new = {"email": email, "password": PASSWORD, "displayName": name}
+        return str(self._ask("POST", "/users", json=new)["localId"])
+
+    def token(self, uid: str) -> str:
+        """A fresh ID token."""
+        return str(self._ask("POST", f"/users/{uid}/tokens", json={})["idToken"])
+
+    def remove(self, uid: str) -> None:
+        self._ask("DELETE", f"/users/{uid}")
+
+    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        answer = self._http.request(method, path, **options)
         answer.raise_for_status()
-        return str(answer.json()["idToken"])
+        return dict(answer.json())
 
 
 def first_visit(token: str) -> int:
-    """Become a user of the product as the first request with this token would make one."""
+    """Become a user of the product as the first request with this token would make one.
+
+    Raises AccountDeleted.
+    """
     from accounts.firebase import verify_id_token
     from accounts.signin import user_for_identity
 
@@ -90,10 +120,12 @@ def subscribe(user_id: int, email: str, plan: str) -> None:
         settings.STRIPE_SECRET_KEY, base_addresses={"api": settings.STRIPE_API_URL}
     )
     metadata: dict[str, Any] = {"user_id": str(user_id)}
-    known = client.v1.customers.list({"email": email, "limit": 1}).data
-    customer = (
-        known[0] if known else client.v1.customers.create({"email": email, "metadata": metadata})
-    )
+    known = client.v1.customers.list({"email": email}).data
+    customer = next(
+        # Not one of a closed account, which had the same address.
+        (one for one in known if one.to_dict().get("metadata") == metadata),
+        None,
+    ) or client.v1.customers.create({"email": email, "metadata": metadata})
     running = client.v1.subscriptions.list({"customer": customer.id, "limit": 1}).data
     if not running:
         client.v1.subscriptions.create(
