@@ -305,6 +305,7 @@ def test_R07_a_leaked_key_is_refused(user: User, plans: tuple[Plan, Plan]) -> No
     old = only_key(user)
     secret = decrypt(old.secret)
     new = rotation.revoke_key(key=old, cause=CAUSE, reason="leak")
+    assert new is not None
     sync()
     assert enforced(old)
     assert chat(old, secret=secret) == 401
