@@ -10,18 +10,20 @@ from playwright.sync_api import Page
 from tests.e2e.browser import do_without
 
 VERSION = "4.10.3"
+FOLDER = Path(__file__).resolve().parents[2] / ".tools" / "axe"
 SERIOUS = {"serious", "critical"}
 
 
-def source(folder: Path) -> str:
-    script = folder / "node_modules" / "axe-core" / "axe.min.js"
+def source() -> str:
+    """The script, in a folder that Git ignores."""
+    script = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
     if not script.exists():
         npm = shutil.which("npm")
         if npm is None:
             do_without("The accessibility checks need npm, once, to fetch axe-core.")
-        folder.mkdir(parents=True, exist_ok=True)
+        FOLDER.mkdir(parents=True, exist_ok=True)
         quietly = ("--no-audit", "--no-fund", "--silent")
-        command = [npm, "install", "--prefix", str(folder), *quietly, f"axe-core@{VERSION}"]
+        command = [npm, "install", "--prefix", str(FOLDER), *quietly, f"axe-core@{VERSION}"]
         subprocess.run(command, check=True, timeout=120)
     return script.read_text()
 

@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import (
@@ -89,7 +88,6 @@ def newcomer() -> tuple[str, str]:
 
 @pytest.fixture(scope="session")
 def axe() -> str:
-    """axe-core's script, by npm into a folder that Git ignores."""
     from tests.e2e.axe import source
 
-    return source(Path(__file__).resolve().parents[2] / ".local" / "npm")
+    return source()

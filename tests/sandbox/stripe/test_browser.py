@@ -91,10 +91,8 @@ def test_a_customers_life_by_clicks(running: RunningStripe, page: Page):
     assert engine.object(sub)["status"] == "canceled"
 
 
-def test_pages_are_accessible_and_fit(
-    running: RunningStripe, page: Page, pytestconfig: pytest.Config
-):
-    script = axe.source(pytestconfig.rootpath / ".local" / "npm")
+def test_pages_are_accessible_and_fit(running: RunningStripe, page: Page):
+    script = axe.source()
     engine = running.engine
     plus, _ = catalogue(running)
     customer = engine.create_customer(email="a@example.com")["id"]
