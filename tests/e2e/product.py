@@ -14,8 +14,7 @@ from typing import Any
 
 import httpx
 
-from sandbox.engines import free_port
-from sandbox.stack import PORTS, is_free
+from tests.sandbox.processes import free_row
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 240
@@ -83,7 +82,7 @@ def fresh_copy(folder: Path) -> Iterator[Product]:
         # pytest's own settings are for a product without neighbours.
         if name in {"PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "PYTHON"}
     }
-    environment |= {"DATA_DIR": str(data), "PORT": str(_free_ports())}
+    environment |= {"DATA_DIR": str(data), "PORT": str(free_row())}
     log = folder / "run.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -112,12 +111,3 @@ def _wait(process: subprocess.Popen[bytes], endpoints: Path, log: Path) -> dict[
         time.sleep(0.3)
     tail = log.read_text(errors="replace").splitlines()[-30:]
     raise RuntimeError("The product did not start:\n" + "\n".join(tail))
-
-
-def _free_ports() -> int:
-    """The first of as many free ports in a row as a copy takes."""
-    for _ in range(50):
-        first = free_port()
-        if first + len(PORTS) < 65_536 and all(is_free(first + n) for n in range(len(PORTS))):
-            return first
-    raise RuntimeError("No free ports")

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.engines import free_port
+from sandbox.stack import PORTS, is_free
+
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
 
 
@@ -25,3 +28,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def free_row() -> int:
+    """The first of as many free ports in a row as a copy takes."""
+    for _ in range(50):
+        first = free_port()
+        if all(is_free(first + offset) for offset in range(len(PORTS))):
+            return first
+    raise RuntimeError("no row of free ports")

@@ -18,9 +18,9 @@ from sandbox.stack import (
     Stack,
     check_ports_free,
     finds_well,
-    is_free,
     log_folder,
 )
+from tests.sandbox.processes import free_row
 
 DEMO: dict[str, Any] = {
     "staff": {"email": "staff@example.com", "password": "staff-password"},
@@ -77,11 +77,7 @@ class TestOptions:
 
 @pytest.fixture
 def port():
-    """The first of free ones in a row, where no system hands ports out to whoever asks for any."""
-    for port in range(20000, 30000, len(PORTS)):
-        if all(is_free(port + offset) for offset in range(len(PORTS))):
-            return port
-    raise AssertionError("not a row of free ports below 30000")
+    return free_row()
 
 
 class TestPorts:
