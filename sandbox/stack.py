@@ -289,39 +289,34 @@ def base_environment() -> dict[str, str]:
 
 def answers(base_url: str, path: str = "/") -> Callable[[], bool]:
     """A check that somebody speaks HTTP there, whatever the answer."""
-    parts = urlsplit(base_url)
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-
-    def check() -> bool:
-        connection = connect(str(parts.hostname), parts.port, timeout=5)
-        try:
-            connection.request("GET", parts.path + path)
-            connection.getresponse()
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-        return True
-
-    return check
+    return lambda: _answer(base_url, path) is not None
 
 
 def finds_well(base_url: str, *neighbours: str) -> Callable[[], bool]:
     """A check that the web process there finds all of these well."""
-    parts = urlsplit(base_url)
 
     def check() -> bool:
-        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=5)
         try:
-            connection.request("GET", "/health")
-            found = json.loads(connection.getresponse().read())["checks"]
-        except (OSError, http.client.HTTPException, ValueError):
+            found = json.loads(_answer(base_url, "/health") or b"")["checks"]
+        except ValueError:
             return False
-        finally:
-            connection.close()
         return all(found[name]["state"] == "ok" for name in neighbours)
 
     return check
+
+
+def _answer(base_url: str, path: str) -> bytes | None:
+    """The body of whatever is answered; None where nobody speaks HTTP."""
+    parts = urlsplit(base_url)
+    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = connect(str(parts.hostname), parts.port, timeout=5)
+    try:
+        connection.request("GET", parts.path + path)
+        return connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 def log_folder(folder: DataFolder) -> Path:
