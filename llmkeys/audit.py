@@ -228,14 +228,14 @@ def _classify_unknown(walk: Walk, row: Json, trusted: Collection[str]) -> None:
     """A key that we did not make, or one that we made and then lost sight of."""
     alias, metadata = str(row.get("key_alias") or ""), row.get("metadata") or {}
     token = str(row.get("token", ""))
+    if token in trusted:
+        walk.counts[Kind.TRUSTED.value] += 1
+        return
     told: dict[str, Any] = {
         "gateway_id": token,
         "alias": alias,
         "fields": {name: [None, row.get(name)] for name in TELLING},
     }
-    if token in trusted:
-        walk.counts[Kind.TRUSTED.value] += 1
-        return
     if not is_marked_as_ours(alias, metadata):
         walk.counts[Kind.FOREIGN.value] += 1
         if walk.counts[Kind.FOREIGN.value] <= EXAMPLES:
