@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.models import User
@@ -58,15 +59,16 @@ class KeyForm(ActionForm):
     def prepare(self) -> None:
         field = self.fields["key"]
         assert isinstance(field, forms.ModelChoiceField)
-        field.queryset = VirtualKey.live.filter(user=self.customer)
+        field.queryset = self.keys().filter(user=self.customer)
+
+    def keys(self) -> QuerySet[VirtualKey]:
+        """Those that it can be done to."""
+        return VirtualKey.live.all()
 
 
 class ActiveKeyForm(KeyForm):
-    def prepare(self) -> None:
-        super().prepare()
-        self.fields["key"].queryset = VirtualKey.objects.filter(  # type: ignore[attr-defined]
-            user=self.customer, lifecycle=VirtualKey.Lifecycle.ACTIVE
-        )
+    def keys(self) -> QuerySet[VirtualKey]:
+        return VirtualKey.objects.filter(lifecycle=VirtualKey.Lifecycle.ACTIVE)
 
 
 class KeyReasonForm(KeyForm, ReasonForm):
