@@ -40,6 +40,7 @@ from tesslate.lib.lifecycle import begin_drain
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+DEAF_SECONDS = 0.2
 HEAL_SECONDS = 60.0
 MOST_HEALED = 10_000
 
@@ -86,8 +87,12 @@ class Runtime:
     async def stop(self) -> None:
         """End what runs, then see to it that everything is on the books."""
         tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
+        while running := [task for task in tasks if not task.done()]:
+            # redis-py sends with wait_for, which can lose a cancellation before Python 3.12
+            # (bpo-42130).
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=DEAF_SECONDS)
         await asyncio.gather(*tasks, return_exceptions=True)
         self.upstream.close()
         await self.idempotency.close()
