@@ -131,6 +131,7 @@ class Ledger:
         self._queue: deque[Record] = deque()
         self._in_hand = 0
         self._stopping = threading.Event()
+        self._hurried = threading.Event()
         self._flushed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._next_replay = 0.0
@@ -152,22 +153,26 @@ class Ledger:
         return len(self._queue) + self._in_hand
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Wait until everything put before is in the database or on disk."""
+        """Have everything put before in the database or on disk, without waiting for its time."""
         deadline = time.monotonic() + timeout
         while len(self) and time.monotonic() < deadline:
             with self._flushed:
+                self._hurried.set()
                 self._flushed.wait(FLUSH_SECONDS)
         return not len(self)
 
     def close(self) -> None:
         """Write or spill what is queued, then end the thread."""
         self._stopping.set()
+        self._hurried.set()
         if self._thread is not None:
             self._thread.join()
         self._spill.close()
 
     def _run(self) -> None:
-        while not self._stopping.wait(FLUSH_SECONDS):
+        while not self._stopping.is_set():
+            self._hurried.wait(FLUSH_SECONDS)
+            self._hurried.clear()
             self._step()
         while self._queue:
             self._step()
