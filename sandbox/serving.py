@@ -55,6 +55,25 @@ class ThreadedServer(uvicorn.Server):
         """Until told to leave; uvicorn looks every tenth of a second, and tests end hundreds."""
         await self._leave.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which again looks every tenth of a second for what has not ended yet."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_ended(), self.config.timeout_graceful_shutdown)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await self.lifespan.shutdown()
+
+    async def _all_ended(self) -> None:
+        state = self.server_state  # which tells nobody when it changes
+        while state.connections or state.tasks:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        for server in self.servers:
+            await server.wait_closed()
+
     def leave(self) -> None:
         """End it, from another thread. Calling it again, or too late, changes nothing."""
         self.should_exit = True
