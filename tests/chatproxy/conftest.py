@@ -1,6 +1,7 @@
 """A running chat server (real uvicorn, real sockets), a scripted gateway, and a subscriber."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -132,14 +134,29 @@ class Server:
 
 
 @pytest.fixture
+def threads_connections() -> Iterator[None]:
+    """Threads of a server end with their connections open; here those are closed."""
+    opened: list[BaseDatabaseWrapper] = []
+
+    def note(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            connection.inc_thread_sharing()
+            opened.append(connection)
+
+    connection_created.connect(note)
+    yield
+    connection_created.disconnect(note)
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
 def start_server(
-    transactional_db, gateway, firebase, settings, tmp_path, monkeypatch
+    transactional_db, gateway, firebase, settings, tmp_path, threads_connections
 ) -> Iterator[Callable[[], Server]]:
     """Start the web process; settings changed before are in force."""
     from tesslate.asgi import application, chat
 
-    # Threads of the server end with their connections open, unless each request closes its own.
-    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
     settings.LITELLM_URL = gateway.url
     settings.CHAT_SPILL_DIR = str(tmp_path / "spill")
     settings.ALLOWED_HOSTS = ["127.0.0.1", "testserver"]
