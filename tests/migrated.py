@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.creation import DatabaseCreation
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 DUMPS = ROOT / ".tools" / "migrated"
@@ -41,7 +42,7 @@ def create_test_db(creation: DatabaseCreation, *args: Any, **options: Any) -> st
     template = f"migrated_{digest()}"
     connection = creation.connection
     connection.close()
-    with psycopg.connect(_url("postgres"), autocommit=True) as admin:
+    with psycopg.connect(url_of("postgres"), autocommit=True) as admin:
         admin.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         there = admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [template])
         if there.fetchone() is None:
@@ -101,14 +102,11 @@ def _keep(dump: Path, database: str) -> None:
 
 
 def _run(program: str, *options: str) -> None:
-    folder, server = _programs(), urlsplit(os.environ["DATABASE_URL"])
+    folder, server = _programs(), conninfo_to_dict(os.environ["DATABASE_URL"])
     assert folder is not None
     # Not on the command line, where every user of the machine could read the password.
     address = {
-        "PGHOST": server.hostname or "",
-        "PGPORT": str(server.port or 5432),
-        "PGUSER": server.username or "",
-        "PGPASSWORD": server.password or "",
+        f"PG{name.upper()}": str(server[name]) for name in ("host", "port", "user", "password")
     }
     subprocess.run(
         [str(folder / program), *options],
@@ -130,7 +128,8 @@ def _point(connection: BaseDatabaseWrapper, name: str) -> None:
     connection.settings_dict["NAME"] = name
 
 
-def _url(database: str) -> str:
+def url_of(database: str) -> str:
+    """The address of another database on the tests' server."""
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{database}").geturl()
 
 

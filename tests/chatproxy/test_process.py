@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -21,15 +20,9 @@ from sandbox.engines import free_port
 from tesslate.lib.cause import Cause
 from tests.chatproxy.conftest import HELLO, events, text_of
 from tests.chatproxy.gateway import USAGE
+from tests.migrated import url_of
 
 BODY = {"messages": HELLO, "selectedModelId": "basic-chat"}
-
-
-def database_url() -> str:
-    parts = connection.settings_dict
-    password = quote(parts["PASSWORD"], safe="")
-    where = f"{parts['HOST']}:{parts['PORT']}/{parts['NAME']}"
-    return f"postgresql://{parts['USER']}:{password}@{where}"
 
 
 @pytest.fixture
@@ -41,7 +34,7 @@ def process(gateway, alice, tmp_path):
         user=alice, name="t", scopes=scopes, expires_at=None, cause=Cause.system("test")
     )
     environment = {
-        "DATABASE_URL": database_url(),
+        "DATABASE_URL": url_of(connection.settings_dict["NAME"]),
         "LITELLM_URL": gateway.url,
         "CHAT_DRAIN_SECONDS": "2",
         "CHAT_SPILL_DIR": str(tmp_path / "spill"),

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from django.db import connection
@@ -23,6 +22,7 @@ from sandbox.serving import served
 from tests.factories import UserFactory
 from tests.llmkeys.conftest import CAUSE, entitle
 from tests.llmkeys.standin import MASTER_KEY, StandIn
+from tests.migrated import url_of
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = """
@@ -53,13 +53,10 @@ def address(
 
 
 def start_worker(url: str) -> "subprocess.Popen[bytes]":
-    database = connection.settings_dict
-    secret = quote(str(database["PASSWORD"]))
-    place = f"{database['HOST']}:{database['PORT']}/{database['NAME']}"
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tesslate.settings",
-        "DATABASE_URL": f"postgresql://{database['USER']}:{secret}@{place}",
+        "DATABASE_URL": url_of(connection.settings_dict["NAME"]),
         "LITELLM_URL": url,
         "LITELLM_MASTER_KEYS": MASTER_KEY,
         "LITELLM_CONCURRENCY": "2",

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -14,6 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from llmkeys.models import VirtualKey
 from plans.models import CurrentEntitlement, Plan
@@ -44,9 +44,9 @@ class Server:
     """The tests' PostgreSQL, seen as an operator sees it."""
 
     def __init__(self) -> None:
-        parts = urlsplit(os.environ["DATABASE_URL"])
-        self.host, self.port = str(parts.hostname), str(parts.port)
-        self.user, self.password = str(parts.username), str(parts.password)
+        parts = conninfo_to_dict(os.environ["DATABASE_URL"])
+        self.host, self.port = str(parts["host"]), str(parts["port"])
+        self.user, self.password = str(parts["user"]), str(parts["password"])
 
     def connect(self, database: str) -> psycopg.Connection:
         return psycopg.connect(
