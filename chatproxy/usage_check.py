@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from chatproxy.usage_models import UNEXPLAINED, UsageCheck, UsageComparison
@@ -27,6 +27,7 @@ from llmkeys.litellm_errors import LiteLLMError
 from llmkeys.models import UsageEntry, UsageImport
 from llmkeys.spec import money
 from llmkeys.usage_import import SHORT
+from tesslate.lib.sql import fetch
 
 logger = logging.getLogger(__name__)
 
@@ -149,9 +150,7 @@ def _compare(day: date, settled: datetime) -> list[tuple[Any, ...]]:
         "settled": settled,
         "ours": OUR_CALL,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(COMPARE, values)
-        return list(cursor.fetchall())
+    return fetch(COMPARE, values)
 
 
 def _midnight(day: date) -> datetime:

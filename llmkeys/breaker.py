@@ -10,7 +10,7 @@ import threading
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import F, Q
+from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from llmkeys.litellm_client import LiteLLMClient
 from llmkeys.litellm_errors import LiteLLMError, LiteLLMUnavailable, MasterKeyRefused
 from llmkeys.models import GatewayState, PlanAtGateway, VirtualKey
 from llmkeys.models.reconciled import BEHIND
+from tesslate.lib.sql import fetch
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +78,17 @@ def state() -> GatewayState:
     return GatewayState.objects.get_or_create(url=settings.LITELLM_URL)[0]
 
 
+_IS_OPEN = """
+    SELECT EXISTS (
+        SELECT FROM llmkeys_gatewaystate
+        WHERE CASE WHEN url = %s THEN opened_at ELSE in_use_since END IS NOT NULL
+    )
+"""
+
+
 def is_open() -> bool:
     """Whether to leave keys alone: the gateway does not work, or is not the one in use."""
-    here = Q(url=settings.LITELLM_URL)
-    return GatewayState.objects.filter(
-        here & Q(opened_at__isnull=False) | ~here & Q(in_use_since__isnull=False)
-    ).exists()
+    return bool(fetch(_IS_OPEN, [settings.LITELLM_URL])[0][0])
 
 
 def open_for(error: LiteLLMError) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
 from django.db import transaction
-from django.db.models import Count, Q
 
 from llmkeys import marking
 from llmkeys.desired import budget_of, entitlement_of, window_of
@@ -24,6 +23,7 @@ from llmkeys.models import VirtualKey
 from llmkeys.spec import MONEY_TOLERANCE, State, Window, money, observe_key, spend_of, window_in
 from plans.models import CurrentEntitlement
 from tesslate.lib.cause import Cause
+from tesslate.lib.sql import fetch
 
 # The share of what is left that goes to a key: one that is being replaced needs little.
 WEIGHTS = {VirtualKey.Lifecycle.ACTIVE: 4, VirtualKey.Lifecycle.RETIRING: 1}
@@ -91,28 +91,28 @@ def settle(
     return list(keys), waiting
 
 
+_SEVERAL = """
+    SELECT user_id FROM llmkeys_virtualkey
+    WHERE user_id = ANY(%s)
+        AND NOT (lifecycle = 'retired' AND spend = 0 AND removed_at IS NOT NULL)
+    GROUP BY user_id HAVING count(*) > 1 OR count(budget_cap) > 0
+"""
+
+
 def _families(keys: Iterable[VirtualKey]) -> dict[int, list[VirtualKey]]:
     """All keys that count in the present window, for each user who has several, or had."""
-    counting = VirtualKey.objects.exclude(
-        lifecycle=VirtualKey.Lifecycle.RETIRED, spend=0, removed_at__isnull=False
-    )
-    several = list(
-        counting.filter(user_id__in={key.user_id for key in keys})
-        .values("user_id")
-        .annotate(keys=Count("pk"), parts=Count("budget_cap"))
-        .filter(Q(keys__gt=1) | Q(parts__gt=0))
-        .values_list("user_id", flat=True)
-    )
+    several = [pk for (pk,) in fetch(_SEVERAL, [[key.user_id for key in keys]])]
     families: dict[int, list[VirtualKey]] = defaultdict(list)
     if not several:
         return families
-    rows = (
-        counting.filter(user_id__in=several)
+    counting = (
+        VirtualKey.objects.filter(user_id__in=several)
+        .exclude(lifecycle=VirtualKey.Lifecycle.RETIRED, spend=0, removed_at__isnull=False)
         .select_related("user__current_entitlement__plan", "user__spend_limit")
         .order_by("pk")
     )
-    for row in rows:
-        families[row.user_id].append(row)
+    for key in counting:
+        families[key.user_id].append(key)
     return families
 
 

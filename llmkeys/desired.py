@@ -9,12 +9,12 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
 from django.utils import timezone
 
-from llmkeys.models import KillSwitch, PlanAtGateway, SpendLimit, VirtualKey
+from llmkeys.models import PlanAtGateway, SpendLimit, VirtualKey
 from llmkeys.spec import Entitled, KeyFacts, State, Window, key_spec, plan_spec
 from plans.models import CurrentEntitlement, Plan
+from tesslate.lib.sql import fetch
 
 CENTS = Decimal(100)
 
@@ -29,19 +29,21 @@ class Switches:
     user_ids: frozenset[int]
 
 
+_IN_FORCE = """
+    SELECT scope, coalesce(plan_id, gateway_model_id, user_id) FROM llmkeys_killswitch
+    WHERE lifted_at IS NULL AND (expires_at IS NULL OR expires_at > %(at)s)
+        AND (%(users)s::bigint[] IS NULL OR user_id IS NULL OR user_id = ANY(%(users)s))
+"""
+
+
 def switches_in_force(
     at: datetime | None = None, *, user_ids: Collection[int] | None = None
 ) -> Switches:
     """All switches in force; of those on users only the given ones', where given."""
-    at = at or timezone.now()
-    rows = KillSwitch.objects.filter(
-        Q(expires_at=None) | Q(expires_at__gt=at), lifted_at=None
-    ).values_list("scope", "plan_id", "gateway_model_id", "user_id")
-    if user_ids is not None:
-        rows = rows.filter(Q(user=None) | Q(user_id__in=user_ids))
+    users = None if user_ids is None else list(user_ids)
     found: dict[str, set[Any]] = defaultdict(set)
-    for scope, plan_id, model_id, user_id in rows:
-        found[scope].add(plan_id or model_id or user_id)
+    for scope, withdrawn in fetch(_IN_FORCE, {"at": at or timezone.now(), "users": users}):
+        found[scope].add(withdrawn)
     return Switches(
         everyone=bool(found["everyone"]),
         plan_ids=frozenset(found["plan"]),

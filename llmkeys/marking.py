@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 
 from llmkeys.models import PlanAtGateway, VirtualKey
 from tesslate.lib.cause import Cause
+from tesslate.lib.sql import fetch
 
 logger = logging.getLogger(__name__)
 
@@ -71,18 +72,16 @@ def mark_users(user_ids: Collection[int], *, cause: Cause) -> set[int]:
 
     Gives the ids of those users who hold a key that is not retired.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _MARK_USERS,
-            {
-                "now": timezone.now(),
-                "kind": cause.kind,
-                "reference": cause.reference[:255],
-                "actor": cause.actor_id,
-                "users": list(user_ids),
-            },
-        )
-        marked = cursor.fetchall()
+    marked = fetch(
+        _MARK_USERS,
+        {
+            "now": timezone.now(),
+            "kind": cause.kind,
+            "reference": cause.reference[:255],
+            "actor": cause.actor_id,
+            "users": list(user_ids),
+        },
+    )
     if marked:
         wake(sorted(pk for pk, _, _ in marked))
     retired = VirtualKey.Lifecycle.RETIRED

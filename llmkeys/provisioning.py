@@ -6,8 +6,6 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
-from django.db.models import Max
 
 from llmkeys import marking
 from llmkeys.desired import plan_key_fields
@@ -15,6 +13,7 @@ from llmkeys.models import PlanAtGateway, VirtualKey
 from plans.models import Plan
 from tesslate.lib.cause import Cause
 from tesslate.lib.crypto import encrypt, sha256_hex
+from tesslate.lib.sql import fetch
 
 DEFAULT_LABEL = "default"
 
@@ -22,6 +21,12 @@ DEFAULT_LABEL = "default"
 def new_key(*, user_id: int, label: str, cause: Cause) -> VirtualKey:
     """An unsaved key with a value of its own, in the budget window that the user is in."""
     return new_keys([user_id], label=label, cause=cause)[0]
+
+
+_FURTHEST = """
+    SELECT user_id, max(window_start), max(spend_resets) FROM llmkeys_virtualkey
+    WHERE user_id = ANY(%s) GROUP BY user_id
+"""
 
 
 def new_keys(user_ids: Collection[int], *, label: str, cause: Cause) -> list[VirtualKey]:
@@ -32,10 +37,7 @@ def new_keys(user_ids: Collection[int], *, label: str, cause: Cause) -> list[Vir
     """
     furthest = {
         user_id: {"window_start": start, "spend_resets": resets}
-        for user_id, start, resets in VirtualKey.objects.filter(user_id__in=user_ids)
-        .values("user_id")
-        .annotate(start=Max("window_start"), resets=Max("spend_resets"))
-        .values_list("user_id", "start", "resets")
+        for user_id, start, resets in fetch(_FURTHEST, [list(user_ids)])
     }
     return [_new_key(pk, label, cause, **furthest.get(pk, {})) for pk in user_ids]
 
@@ -63,6 +65,8 @@ _KEYLESS = """
     )
 """
 
+_BY_HASH = "SELECT id FROM llmkeys_virtualkey WHERE key_hash = ANY(%s)"
+
 
 def ensure_first_keys(user_ids: Collection[int], *, cause: Cause) -> list[int]:
     """Give a key to each of these users who should have one and has none; the new keys' ids.
@@ -71,19 +75,13 @@ def ensure_first_keys(user_ids: Collection[int], *, cause: Cause) -> list[int]:
     """
     if not user_ids:
         return []
-    with connection.cursor() as cursor:
-        cursor.execute(_KEYLESS, [list(user_ids)])
-        keyless = [pk for (pk,) in cursor.fetchall()]
+    keyless = [pk for (pk,) in fetch(_KEYLESS, [list(user_ids)])]
     if not keyless:
         return []
     made = new_keys(keyless, label=DEFAULT_LABEL, cause=cause)
     # A key that another transaction makes at the same moment is as good as ours.
     VirtualKey.objects.bulk_create(made, ignore_conflicts=True, batch_size=500)
-    ids = list(
-        VirtualKey.objects.filter(key_hash__in=[key.key_hash for key in made]).values_list(
-            "pk", flat=True
-        )
-    )
+    ids = [pk for (pk,) in fetch(_BY_HASH, [[key.key_hash for key in made]])]
     if ids:
         marking.wake(ids)
     return ids

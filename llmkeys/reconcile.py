@@ -94,7 +94,7 @@ class Turn:
 def _turn(*, ids: Collection[int] | None, limit: int) -> Turn:
     if breaker.is_open():
         return Turn()
-    claimed = claim(VirtualKey.objects.all(), limit=limit, ids=ids)
+    claimed = claim(VirtualKey, limit=limit, ids=ids)
     if not claimed.ids:
         return Turn()
     client = gateway.client()
@@ -102,13 +102,13 @@ def _turn(*, ids: Collection[int] | None, limit: int) -> Turn:
     try:
         groups, postponed = prepare(client, claimed)
     except LiteLLMError as error:
-        release(VirtualKey.objects.all(), claimed, claimed.ids)
+        release(VirtualKey, claimed, claimed.ids)
         breaker.open_for(error)
         return Turn()
     recording.record_postponed(claimed, postponed)
     done = act(client, circuit, claimed, groups)
     if done.untouched:
-        release(VirtualKey.objects.all(), claimed, done.untouched)
+        release(VirtualKey, claimed, done.untouched)
     if circuit.trip is not None:
         breaker.open_for(circuit.trip)
         return Turn()

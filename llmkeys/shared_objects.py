@@ -76,7 +76,7 @@ def sync_plans(
     """Bring these plans' shared objects, or all that are behind, into step; how many."""
     if breaker.is_open():
         return 0
-    claimed = claim(PlanAtGateway.objects.all(), limit=50, ids=plan_ids)
+    claimed = claim(PlanAtGateway, limit=50, ids=plan_ids)
     if not claimed.ids:
         return 0
     client = client or gateway.client()
@@ -88,7 +88,7 @@ def sync_plans(
         try:
             observed = put(client, row.gateway_id, desired)
         except MasterKeyRefused as error:
-            release(PlanAtGateway.objects.all(), claimed, claimed.ids)
+            release(PlanAtGateway, claimed, claimed.ids)
             breaker.open_for(error)
             break
         except LiteLLMError as error:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import islice
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncHour
 from django.utils import timezone
@@ -27,6 +27,7 @@ from plans.selectors import current_entitlement
 from plans.windows import Window, add_months, window_within
 from tesslate.lib.cause import Cause
 from tesslate.lib.crypto import encrypt
+from tesslate.lib.sql import fetch
 
 SHARES = (50, 80, 100)
 BATCH = 500
@@ -178,10 +179,8 @@ def note_use(user_ids: Collection[int], organization_ids: Collection[int]) -> No
 
 def follow_entitlements(user_ids: Collection[int]) -> None:
     """Their windows or seats changed, in this transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute(_CONCERNS_ANY, {"users": list(user_ids)})
-        if not cursor.fetchone()[0]:
-            return
+    if not fetch(_CONCERNS_ANY, {"users": list(user_ids)})[0][0]:
+        return
     theirs = Membership.objects.filter(user_id__in=user_ids).values("organization_id")
     concerned = Q(user_id__in=user_ids) | Q(organization_id__in=theirs)
     SpendBudget.objects.filter(concerned).update(due_at=timezone.now())

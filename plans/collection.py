@@ -3,12 +3,11 @@
 Told by the invoice's present state at Stripe, so that late and repeated events do no harm.
 """
 
-from django.db import connection
-
 from plans import stripe_client
 from plans.models import BillingProblem, Customer
 from plans.problems import open_problem, resolve_problem
 from plans.stripe_reading import Json
+from tesslate.lib.sql import fetch
 
 Kind = BillingProblem.Kind
 SUMMARIES = {
@@ -36,15 +35,13 @@ def review_invoice(invoice_id: str, *, customer: Customer | None) -> Json | None
 
 def review_open_problems(customer: Customer) -> None:
     """The same for the customer's invoices with an open problem, which may be over by now."""
-    with connection.cursor() as cursor:
-        # Fixed: every reading passes through it, and hardly ever finds anything.
-        cursor.execute(
-            "SELECT DISTINCT subject FROM plans_billingproblem"
-            " WHERE customer_id = %s AND kind = ANY(%s) AND resolved_at IS NULL",
-            [customer.pk, list(SUMMARIES)],
-        )
-        invoice_ids = [subject for (subject,) in cursor.fetchall()]
-    for invoice_id in invoice_ids:
+    # Fixed: every reading passes through it, and hardly ever finds anything.
+    found = fetch(
+        "SELECT DISTINCT subject FROM plans_billingproblem"
+        " WHERE customer_id = %s AND kind = ANY(%s) AND resolved_at IS NULL",
+        [customer.pk, list(SUMMARIES)],
+    )
+    for (invoice_id,) in found:
         review_invoice(invoice_id, customer=customer)
 
 

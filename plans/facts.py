@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db import connection
-
 from plans.access import is_known
 from plans.decision import Facts, GrantFacts, Seat, SubscriptionFacts, ThrottleFacts
 from plans.models import Plan, PlanGrant, Throttle
 from plans.windows import Window as Period
+from tesslate.lib.sql import fetch
 
 _PEOPLE = """
     SELECT id, date_joined, deleted_at IS NOT NULL,
@@ -133,9 +132,7 @@ def facts_for(user_ids: Sequence[int]) -> dict[int, Facts]:
 
 
 def _people(user_ids: Sequence[int]) -> list[_Person]:
-    with connection.cursor() as cursor:
-        cursor.execute(_PEOPLE, [list(user_ids)])
-        return [_Person(*row) for row in cursor.fetchall()]
+    return [_Person(*row) for row in fetch(_PEOPLE, [list(user_ids)])]
 
 
 def _subscription_facts(
@@ -167,10 +164,9 @@ def _seats(user_ids: Sequence[int]) -> defaultdict[int, list[tuple[int, Seat]]]:
     """Each user's organizations with the place they take there; closed accounts take none."""
     places: defaultdict[int, list[tuple[int, Seat]]] = defaultdict(list)
     if user_ids:
-        with connection.cursor() as cursor:
-            cursor.execute(_SEATS, [list(user_ids), list(user_ids)])
-            for user_id, organization_id, membership_id, name, position in cursor.fetchall():
-                places[user_id].append((organization_id, Seat(membership_id, name, position)))
+        found = fetch(_SEATS, [list(user_ids), list(user_ids)])
+        for user_id, organization_id, membership_id, name, position in found:
+            places[user_id].append((organization_id, Seat(membership_id, name, position)))
     return places
 
 
@@ -179,13 +175,12 @@ def _subscriptions(
 ) -> tuple[defaultdict[int, list[_Subscription]], defaultdict[int, list[_Subscription]]]:
     of_users: defaultdict[int, list[_Subscription]] = defaultdict(list)
     of_organizations: defaultdict[int, list[_Subscription]] = defaultdict(list)
-    with connection.cursor() as cursor:
-        cursor.execute(_SUBSCRIPTIONS, [list(user_ids), list(organization_ids)])
-        for row in map(_Subscription._make, cursor.fetchall()):
-            if row.user_id is not None:
-                of_users[row.user_id].append(row)
-            elif row.organization_id is not None:
-                of_organizations[row.organization_id].append(row)
+    for values in fetch(_SUBSCRIPTIONS, [list(user_ids), list(organization_ids)]):
+        row = _Subscription(*values)
+        if row.user_id is not None:
+            of_users[row.user_id].append(row)
+        elif row.organization_id is not None:
+            of_organizations[row.organization_id].append(row)
     return of_users, of_organizations
 
 

@@ -12,10 +12,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count, Sum
 
 from plans.models import RevenueInvoice, RevenueItem
+from tesslate.lib.sql import fetch
 
 DIMENSIONS = {"day", "customer_id", "plan_id", "currency", "kind"}
 
@@ -59,9 +59,7 @@ def recognised(start: date, end: date, *, by: Sequence[str] = ()) -> list[Recogn
         f"WHERE {OVERLAPS.format(start='%(start)s', end='%(end)s')}"
         + (f" GROUP BY {columns} ORDER BY {columns}" if by else "")
     )
-    with connection.cursor() as cursor:
-        cursor.execute(query, {"start": start, "end": end})
-        return [Recognised(row[:-1], row[-1]) for row in cursor.fetchall()]
+    return [Recognised(row[:-1], row[-1]) for row in fetch(query, {"start": start, "end": end})]
 
 
 def revenue_between(start: date, end: date) -> Decimal:

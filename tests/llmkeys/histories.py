@@ -61,7 +61,7 @@ class Histories(World):
 
     @rule(dies=st.sampled_from(["after claim", "before recording"]))
     def a_worker_dies(self, dies: str) -> None:
-        claimed = leases.claim(VirtualKey.objects.all(), limit=2)
+        claimed = leases.claim(VirtualKey, limit=2)
         if dies == "after claim" or not claimed.ids:
             return
         with suppress(LiteLLMError), mock.patch.object(recording, "record", return_value=False):
@@ -73,13 +73,13 @@ class Histories(World):
     def two_workers_overlap(self) -> None:
         """The first holds its keys while the second does all that it can."""
         client = gateway.client()
-        claimed = leases.claim(VirtualKey.objects.all(), limit=2)
+        claimed = leases.claim(VirtualKey, limit=2)
         with suppress(LiteLLMError):
             groups, postponed = reconcile.prepare(client, claimed)
             recording.record_postponed(claimed, postponed)
             reconcile.sync_batch(limit=8)
             done = reconcile.act(client, breaker.BatchBreaker(client), claimed, groups)
-            leases.release(VirtualKey.objects.all(), claimed, done.untouched)
+            leases.release(VirtualKey, claimed, done.untouched)
 
     @rule(hours=st.sampled_from([-5, -1, 1, 5]))
     def the_clock_of_a_worker_is_wrong(self, hours: int) -> None:

@@ -253,8 +253,8 @@ def test_S18_two_workers_and_one_key_make_one_call(
     standin: StandIn, key: VirtualKey, user: User, pro: Plan
 ) -> None:
     entitle(user, pro)
-    first = leases.claim(VirtualKey.objects.all(), limit=10)
-    second = leases.claim(VirtualKey.objects.all(), limit=10)
+    first = leases.claim(VirtualKey, limit=10)
+    second = leases.claim(VirtualKey, limit=10)
     assert first.ids == [key.pk]
     assert second.ids == []
 
@@ -295,7 +295,7 @@ def test_S19_a_worker_that_died_is_followed_by_one_that_reads_first(
     standin: StandIn, key: VirtualKey, user: User, pro: Plan
 ) -> None:
     entitle(user, pro)
-    dead = leases.claim(VirtualKey.objects.all(), limit=10)
+    dead = leases.claim(VirtualKey, limit=10)
     assert sync() == 0
 
     VirtualKey.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
@@ -311,7 +311,7 @@ def test_S19_what_a_worker_reports_after_its_lease_is_dropped(
     standin: StandIn, key: VirtualKey, user: User, pro: Plan
 ) -> None:
     entitle(user, pro)
-    late = leases.claim(VirtualKey.objects.all(), limit=10)
+    late = leases.claim(VirtualKey, limit=10)
     groups, _ = reconcile.prepare(gateway.client(), late)
     VirtualKey.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     sync()

@@ -95,7 +95,7 @@ def test_U03_a_worker_that_dies_after_the_call_does_not_start_the_window_twice(
 ) -> None:
     standin.spend(key, 0.9)
     entitle(user, free, period_start=NEXT)
-    dead = leases.claim(VirtualKey.objects.all(), limit=1)
+    dead = leases.claim(VirtualKey, limit=1)
     groups, _ = reconcile.prepare(gateway.client(), dead)
     acting.bring_in_step(gateway.client(), groups[0][0])  # and then kill -9
     standin.spend(key, 0.25)
