@@ -56,11 +56,11 @@ gc.set_threshold(50_000, 20, 20)
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are cores: a third of the tests' time is waiting."""
+    """One more than there are cores: some tests wait."""
     cores = (
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )
-    return len(cores) + 2
+    return len(cores) + 1
 
 
 def pytest_collection_finish() -> None:
