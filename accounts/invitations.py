@@ -8,6 +8,7 @@ from smtplib import SMTPException
 from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
+from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils import timezone
 
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 VALID_FOR = timedelta(days=7)
 MOST_OPEN = 200
+# How long owners still see that an offer was not taken up.
+KEPT_FOR = timedelta(days=30)
 
 
 def invite(*, organization: Organization, email: str, role: str, inviter: User) -> Invitation:
@@ -134,3 +137,14 @@ def withdraw(*, organization: Organization, invitation_id: int, cause: Cause) ->
     record_act(
         action="invitation.withdrawn", cause=cause, target=invitation, organization=organization
     )
+
+
+def forget_declined() -> int:
+    """Delete offers that nobody took up, KEPT_FOR after they ended; how many.
+
+    They hold the address of somebody who may never have had an account to close.
+    """
+    before = timezone.now() - KEPT_FOR
+    ended = Q(revoked_at__lt=before) | Q(expires_at__lt=before)
+    gone, _ = Invitation.objects.filter(ended, accepted_at=None).delete()
+    return gone

@@ -14,4 +14,9 @@ BEAT_SCHEDULE = {
         "schedule": crontab(hour=4, minute=41),
         "options": {"queue": "bulk"},
     },
+    "accounts.forget_invitations": {
+        "task": "accounts.forget_invitations",
+        "schedule": crontab(hour=4, minute=43),
+        "options": {"queue": "bulk"},
+    },
 }

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from accounts import erasure
+from accounts import erasure, invitations
 from accounts.sessions import SessionStore
 
 
@@ -14,3 +14,8 @@ def erase_identities() -> None:
 @shared_task(name="accounts.clear_sessions")
 def clear_sessions() -> None:
     SessionStore.clear_expired()
+
+
+@shared_task(name="accounts.forget_invitations")
+def forget_invitations() -> None:
+    invitations.forget_declined()

@@ -16,6 +16,7 @@ from accounts import invitations
 from accounts.errors import InvitationNotFound
 from accounts.models import AuditEntry, Invitation, Membership, Organization, User
 from accounts.organizations import create_organization
+from accounts.tasks import forget_invitations
 from tesslate.lib.crypto import sha256_hex
 from tests.factories import UserFactory
 
@@ -195,6 +196,32 @@ def test_open_invitations_are_limited(api: APIClient, organization, monkeypatch)
 
     assert (response.status_code, code(response)) == (409, "too_many_invitations")
     assert len(mail.outbox) == 1
+
+
+@pytest.mark.parametrize(
+    ("days", "ended", "kept"),
+    [
+        (31, {}, False),
+        (29, {}, True),
+        (1, {"revoked_at": 31}, False),
+        (1, {"revoked_at": 29}, True),
+        (31, {"accepted_at": 35}, True),
+    ],
+    ids=["expired", "expired lately", "withdrawn", "withdrawn lately", "accepted"],
+)
+def test_an_offer_that_nobody_took_up_is_forgotten(organization, days, ended, kept):
+    now = timezone.now()
+    Invitation.objects.create(
+        organization=organization,
+        email="guest@example.com",
+        token_hash="0" * 64,
+        expires_at=now - timedelta(days=days),
+        **{name: now - timedelta(days=ago) for name, ago in ended.items()},
+    )
+
+    forget_invitations()
+
+    assert Invitation.objects.exists() is kept
 
 
 @pytest.mark.parametrize("token", ["", "wrong", None, "x" * 500, 7, []])
