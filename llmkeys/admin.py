@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
@@ -15,7 +15,7 @@ from unfold.decorators import display
 from llmkeys import (
     audit_admin,  # noqa: F401 - registers its pages
     marking,
-    rollouts,
+    rollout_admin,  # noqa: F401 - registers its pages
     rotation,
     services,
     switch_admin,  # noqa: F401 - registers its pages
@@ -25,16 +25,14 @@ from llmkeys.models import (
     GatewayState,
     KeyEvent,
     PlanAtGateway,
-    Rollout,
     VirtualKey,
 )
 from llmkeys.selectors import shown_state
 from llmkeys.spec import fingerprint
 from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
-from tesslate.lib.errors import ApiError
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
-from tesslate.lib.staffactions import asks, given_reason
+from tesslate.lib.staffactions import asks, do_to_each, given_reason
 
 STATE_COLOURS = {
     "ready": "success",
@@ -254,18 +252,13 @@ class VirtualKeyAdmin(ReadOnlyAdmin):
         keys: QuerySet[VirtualKey],
         do: Callable[[VirtualKey, Cause], object],
     ) -> None:
-        """Do it to every selected key; what cannot be done to one does not stop the others."""
         cause = Cause.staff(request.user.pk or 0, "admin")
-        done = 0
-        for key in keys.select_related("user"):
-            try:
-                do(key, cause)
-            except ApiError as error:
-                self.message_user(request, f"{key}: {error.message}", messages.WARNING)
-            else:
-                done += 1
-        if done:
-            self.message_user(request, f"Done for {done}; the gateway follows in a moment.")
+        do_to_each(
+            request,
+            keys.select_related("user"),
+            lambda key: do(key, cause),
+            and_then="; the gateway follows in a moment",
+        )
 
 
 @admin.register(PlanAtGateway)
@@ -377,43 +370,3 @@ def compare(desired: dict[str, Any] | None, observed: dict[str, Any] | None) -> 
         ),
     )
     return format_html(TABLE, format_html("{}{}", HEADINGS, rows))
-
-
-@admin.register(Rollout)
-class RolloutAdmin(ReadOnlyAdmin):
-    list_display = ["plan", "state", "before", "after", "done", "started_by", "started_at"]
-    list_filter = ["state", "plan"]
-    list_select_related = ["plan", "started_by"]
-    actions = ["pause", "resume", "cancel", "roll_back"]
-
-    @admin.display(description="done")
-    def done(self, rollout: Rollout) -> str:
-        progress = rollouts.progress(rollout)
-        return f"{progress.percent} % of {progress.total}"
-
-    @admin.action(description="Pause", permissions=["act"])
-    def pause(self, request: HttpRequest, queryset: QuerySet[Rollout]) -> None:
-        self._each(request, queryset, rollouts.pause)
-
-    @admin.action(description="Resume", permissions=["act"])
-    def resume(self, request: HttpRequest, queryset: QuerySet[Rollout]) -> None:
-        self._each(request, queryset, rollouts.resume)
-
-    @admin.action(description="Cancel, and put everything back", permissions=["act"])
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Rollout]) -> None:
-        self._each(request, queryset, rollouts.cancel)
-
-    @admin.action(description="Roll back", permissions=["act"])
-    def roll_back(self, request: HttpRequest, queryset: QuerySet[Rollout]) -> None:
-        self._each(request, queryset, rollouts.roll_back)
-
-    def _each(
-        self, request: HttpRequest, queryset: QuerySet[Rollout], do: Callable[..., object]
-    ) -> None:
-        for rollout in queryset.select_related("plan"):
-            try:
-                do(rollout=rollout, cause=Cause.staff(request.user.pk or 0, "admin"))
-            except ApiError as error:
-                self.message_user(request, f"{rollout}: {error.message}", messages.WARNING)
-            else:
-                self.message_user(request, f"{rollout}: done")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
@@ -13,9 +13,9 @@ from llmkeys.litellm_errors import LiteLLMError
 from llmkeys.models import AuditFinding, AuditRun, TrustedKey
 from tesslate.lib.adminlists import DaysFilter
 from tesslate.lib.cause import Cause
-from tesslate.lib.errors import ApiError
+from tesslate.lib.errors import Unavailable
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
-from tesslate.lib.staffactions import asks, given_reason
+from tesslate.lib.staffactions import asks, do_to_each, given_reason
 
 
 @admin.register(AuditRun)
@@ -89,20 +89,15 @@ class AuditFindingAdmin(ReadOnlyAdmin):
         findings: QuerySet[AuditFinding],
         do: Callable[..., object],
     ) -> None:
-        """Do it to each key that is not ours; what cannot be done to one does not stop others."""
         reason, cause = given_reason(request), Cause.staff(request.user.pk or 0, "admin")
-        done = 0
-        for finding in findings.select_related("key__user"):
+
+        def act(finding: AuditFinding) -> None:
             try:
                 do(key_hash=key_hash_of(finding), alias=finding.alias, reason=reason, cause=cause)
-            except ApiError as error:
-                self.message_user(request, f"{finding}: {error.message}", messages.WARNING)
             except LiteLLMError as error:
-                self.message_user(request, f"{finding}: {error}. Try again.", messages.ERROR)
-            else:
-                done += 1
-        if done:
-            self.message_user(request, f"Done for {done}.")
+                raise Unavailable(f"{error}. Try again.") from error
+
+        do_to_each(request, findings.select_related("key__user"), act)
 
 
 @admin.register(TrustedKey)

@@ -4,14 +4,18 @@ Apps say it where they define the action; the staff's site (tesslate.staffroom) 
 counts what will be touched, and runs what touches many rows in the background.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from django.contrib import messages
 from django.http import HttpRequest
+
+from tesslate.lib.errors import ApiError
 
 LONGEST_REASON = 500
 Function = TypeVar("Function", bound=Callable[..., Any])
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +58,22 @@ def questions_of(action: Callable[..., Any]) -> Questions:
 def given_reason(request: HttpRequest) -> str:
     """What was given to an action that asks for a reason."""
     return request.POST.get("reason", "").strip()[:LONGEST_REASON]
+
+
+def do_to_each(
+    request: HttpRequest, rows: Iterable[Row], do: Callable[[Row], object], *, and_then: str = ""
+) -> None:
+    """Do it to every row and tell the visitor for how many that worked, and what comes of it.
+
+    An ApiError is told with its row, and does not stop the others.
+    """
+    done = 0
+    for row in rows:
+        try:
+            do(row)
+        except ApiError as error:
+            messages.warning(request, f"{row}: {error.message}")
+        else:
+            done += 1
+    if done:
+        messages.success(request, f"Done for {done}{and_then}.")
