@@ -44,9 +44,9 @@ from chatproxy.publishing import (
     write_version,
 )
 from plans.models import GatewayModel, Plan
-from tesslate.lib.cause import Cause
 from tesslate.lib.changes import PROMPTS, publish
 from tesslate.lib.errors import ApiError
+from tesslate.lib.staffactions import staff_cause
 from tesslate.lib.text import whole_number
 
 EXAMPLE_NAME = "Ada Lovelace"
@@ -175,7 +175,7 @@ class SystemPromptAdmin(ModelAdmin):  # type: ignore[misc]
         # The form shows the text in use: sent back as it was, it ends no trial of another one.
         if prompt.published is not None and _as_typed(prompt.published.text) == data["text"]:
             return
-        cause = _cause(request)
+        cause = staff_cause(request)
         assert isinstance(request.user, User)
         version = write_version(
             prompt=prompt, text=data["text"], note=data["note"], author=request.user, cause=cause
@@ -236,7 +236,7 @@ class SystemPromptAdmin(ModelAdmin):  # type: ignore[misc]
         number = whole_number(request.POST.get("version", ""))
         version = get_object_or_404(prompt.versions, pk=number)
         percent = whole_number(request.POST.get("percent", ""))
-        cause = _cause(request)
+        cause = staff_cause(request)
         try:
             with transaction.atomic():
                 check_unchanged(prompt.pk, request.POST.get("opened", ""))
@@ -382,8 +382,3 @@ def marked(lines: list[str]) -> list[tuple[str, str]]:
     """A unified difference's lines, each with its kind: added, removed, where, or none."""
     kinds = {"+": "added", "-": "removed", "@": "where"}
     return [(kinds.get(line[:1], ""), line) for line in lines]
-
-
-def _cause(request: HttpRequest) -> Cause:
-    assert request.user.pk is not None
-    return Cause.staff(request.user.pk)

@@ -32,7 +32,7 @@ from llmkeys.spec import fingerprint
 from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
-from tesslate.lib.staffactions import asks, do_to_each, given_reason
+from tesslate.lib.staffactions import asks, do_to_each, given_reason, staff_cause
 
 STATE_COLOURS = {
     "ready": "success",
@@ -252,7 +252,7 @@ class VirtualKeyAdmin(ReadOnlyAdmin):
         keys: QuerySet[VirtualKey],
         do: Callable[[VirtualKey, Cause], object],
     ) -> None:
-        cause = Cause.staff(request.user.pk or 0, "admin")
+        cause = staff_cause(request)
         do_to_each(
             request,
             keys.select_related("user"),
@@ -294,7 +294,7 @@ class PlanAtGatewayAdmin(ReadOnlyAdmin):
     @admin.action(description="Sync again", permissions=["act"])
     def resync(self, request: HttpRequest, queryset: QuerySet[PlanAtGateway]) -> None:
         ids = list(queryset.values_list("pk", flat=True))
-        marking.mark_plans(ids, cause=Cause.staff(request.user.pk or 0, "admin"))
+        marking.mark_plans(ids, cause=staff_cause(request))
         self.message_user(request, "The gateway follows in a moment.")
 
 

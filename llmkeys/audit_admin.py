@@ -12,10 +12,9 @@ from llmkeys.errors import KeyIsOurs
 from llmkeys.litellm_errors import LiteLLMError
 from llmkeys.models import AuditFinding, AuditRun, TrustedKey
 from tesslate.lib.adminlists import DaysFilter
-from tesslate.lib.cause import Cause
 from tesslate.lib.errors import Unavailable
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
-from tesslate.lib.staffactions import asks, do_to_each, given_reason
+from tesslate.lib.staffactions import asks, do_to_each, given_reason, staff_cause
 
 
 @admin.register(AuditRun)
@@ -89,7 +88,7 @@ class AuditFindingAdmin(ReadOnlyAdmin):
         findings: QuerySet[AuditFinding],
         do: Callable[..., object],
     ) -> None:
-        reason, cause = given_reason(request), Cause.staff(request.user.pk or 0, "admin")
+        reason, cause = given_reason(request), staff_cause(request)
 
         def act(finding: AuditFinding) -> None:
             try:
@@ -110,7 +109,7 @@ class TrustedKeyAdmin(ReadOnlyAdmin):
     @admin.action(description="No longer vouch for these", permissions=["act"])
     @asks("The next audit lists these keys again. Nothing changes at the gateway.")
     def distrust(self, request: HttpRequest, queryset: QuerySet[TrustedKey]) -> None:
-        cause = Cause.staff(request.user.pk or 0, "admin")
+        cause = staff_cause(request)
         for trusted in queryset:
             foreign.distrust(trusted=trusted, cause=cause)
         self.message_user(request, "The next audit lists them again.")

@@ -8,9 +8,8 @@ from django.http import HttpRequest
 
 from llmkeys import rollouts
 from llmkeys.models import Rollout
-from tesslate.lib.cause import Cause
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
-from tesslate.lib.staffactions import do_to_each
+from tesslate.lib.staffactions import do_to_each, staff_cause
 
 
 @admin.register(Rollout)
@@ -44,7 +43,7 @@ class RolloutAdmin(ReadOnlyAdmin):
     def _each(
         self, request: HttpRequest, queryset: QuerySet[Rollout], do: Callable[..., object]
     ) -> None:
-        cause = Cause.staff(request.user.pk or 0, "admin")
+        cause = staff_cause(request)
         do_to_each(
             request,
             queryset.select_related("plan"),

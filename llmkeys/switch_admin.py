@@ -8,10 +8,9 @@ from django.http import HttpRequest
 
 from llmkeys import switches
 from llmkeys.models import KillSwitch
-from tesslate.lib.cause import Cause
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
 from tesslate.lib.reauthentication import AsksPassword, bound_to
-from tesslate.lib.staffactions import asks
+from tesslate.lib.staffactions import asks, staff_cause
 
 
 class KillSwitchForm(AsksPassword):
@@ -59,7 +58,7 @@ class KillSwitchAdmin(ReadOnlyAdmin):
             target=obj.target,
             reason=obj.reason,
             expires_at=obj.expires_at,
-            cause=Cause.staff(request.user.pk or 0, "admin"),
+            cause=staff_cause(request),
         )
         obj.pk = pulled.pk
 
@@ -67,5 +66,5 @@ class KillSwitchAdmin(ReadOnlyAdmin):
     @asks("What these switches turned off works again.")
     def lift(self, request: HttpRequest, queryset: QuerySet[KillSwitch]) -> None:
         for switch in queryset:
-            switches.lift(switch=switch, cause=Cause.staff(request.user.pk or 0, "admin"))
+            switches.lift(switch=switch, cause=staff_cause(request))
         self.message_user(request, "Lifted; the gateway follows in a moment.")

@@ -14,8 +14,8 @@ from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWi
 from llmkeys.models import BudgetNotice, SpendBudget, UsageEntry, UsageImport
 from llmkeys.usage_books import LARGEST_CREDIT, credit_usage
 from plans.selectors import current_entitlement
-from tesslate.lib.cause import Cause
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
+from tesslate.lib.staffactions import staff_cause
 
 
 class CreditForm(forms.ModelForm[UsageEntry]):
@@ -98,7 +98,7 @@ class UsageEntryAdmin(ModelAdmin):  # type: ignore[misc]
             user=obj.user,
             amount=form.cleaned_data["credited"],
             reason=form.cleaned_data["reason"],
-            cause=Cause.staff(request.user.pk or 0, "admin"),
+            cause=staff_cause(request),
             at=timezone.now(),
             plan_code=entitlement.plan.code,
         )

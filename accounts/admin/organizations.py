@@ -14,7 +14,7 @@ from accounts.errors import LastOwner
 from accounts.models import Invitation, Membership, Organization
 from accounts.organizations import add_member, change_role, remove_member
 from tesslate.lib.adminlists import DaysFilter
-from tesslate.lib.cause import Cause
+from tesslate.lib.staffactions import staff_cause
 
 
 class MembershipFormSet(BaseInlineFormSet[Membership, Organization, Any]):
@@ -102,8 +102,7 @@ class OrganizationAdmin(ModelAdmin):  # type: ignore[misc]
         if formset.model is not Membership:
             super().save_formset(request, form, formset, change)
             return
-        assert request.user.pk is not None
-        cause = Cause.staff(request.user.pk)
+        cause = staff_cause(request)
         # The formset's own bookkeeping, which the change history is made from.
         formset.save(commit=False)
         organization = form.instance

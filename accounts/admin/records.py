@@ -12,9 +12,8 @@ from django.utils.safestring import SafeString
 from accounts.models import ApiToken, AuditEntry
 from accounts.tokens import revoke_token
 from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
-from tesslate.lib.cause import Cause
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
-from tesslate.lib.staffactions import asks
+from tesslate.lib.staffactions import asks, staff_cause
 
 
 @admin.register(AuditEntry)
@@ -93,8 +92,7 @@ class ApiTokenAdmin(ReadOnlyAdmin):
     @admin.action(description="Revoke at once", permissions=["revoke"])
     @asks("Programs that use these tokens are refused from now on, and for good.")
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
-        assert request.user.pk is not None
-        cause = Cause.staff(request.user.pk)
+        cause = staff_cause(request)
         tokens = list(queryset.values_list("pk", flat=True))
         count = sum(revoke_token(token_id=token_id, cause=cause) for token_id in tokens)
         self.message_user(request, f"Revoked: {count} of {len(tokens)}.", messages.SUCCESS)

@@ -18,9 +18,8 @@ from accounts.models import User
 from accounts.services import delete_account, reinstate_user, suspend_user
 from accounts.signals import accounts_changed
 from tesslate.lib.adminlists import DaysFilter
-from tesslate.lib.cause import Cause
 from tesslate.lib.reauthentication import AsksPassword, bound_to
-from tesslate.lib.staffactions import asks, given_reason
+from tesslate.lib.staffactions import asks, given_reason, staff_cause
 
 
 class NewUserForm(UserCreationForm):  # type: ignore[misc]
@@ -160,7 +159,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         with transaction.atomic():
             super().save_model(request, obj, form, change)
             if not change or "is_active" in form.changed_data:
-                accounts_changed.send(User, user_ids=[obj.pk], cause=_cause(request))
+                accounts_changed.send(User, user_ids=[obj.pk], cause=staff_cause(request))
 
     @admin.action(description="Suspend: block all keys", permissions=["change"])
     @asks("Every key is blocked. Signing in and paying go on as before.", reason=True)
@@ -191,14 +190,9 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         chosen = list(queryset)
         for user in chosen:
             try:
-                count += act(user_id=user.pk, reason=reason, cause=_cause(request))
+                count += act(user_id=user.pk, reason=reason, cause=staff_cause(request))
             except LastOwner as error:
                 refused.append(f"{user}: {error.message}")
         self.message_user(request, f"{done}: {count} of {len(chosen)}.")
         for line in refused:
             self.message_user(request, line, messages.ERROR)
-
-
-def _cause(request: HttpRequest) -> Cause:
-    assert request.user.pk is not None
-    return Cause.staff(request.user.pk)

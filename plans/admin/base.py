@@ -3,16 +3,8 @@
 import json
 from typing import Any
 
-from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-
-from tesslate.lib.cause import Cause
-
-
-def staff_cause(request: HttpRequest) -> Cause:
-    assert request.user.pk is not None
-    return Cause.staff(request.user.pk)
 
 
 def pretty(value: Any) -> SafeString:

@@ -13,7 +13,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
 from plans.access import MEANINGS
-from plans.admin.base import pretty, staff_cause
+from plans.admin.base import pretty
 from plans.errors import StripeError
 from plans.grandfathering import CannotMove, move, successor_of
 from plans.grants import grant_plan, revoke_grant
@@ -31,7 +31,7 @@ from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
-from tesslate.lib.staffactions import asks, given_reason
+from tesslate.lib.staffactions import asks, given_reason, staff_cause
 
 STATUS_COLOURS = {
     "active": "success",

@@ -11,9 +11,9 @@ from django.utils import timezone
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from plans.admin.base import staff_cause
 from plans.catalogue import announce_model_edit, announce_plan_edit, retire_default
 from plans.models import GatewayModel, Plan, Price
+from tesslate.lib.staffactions import staff_cause
 
 
 class PlanForm(forms.ModelForm[Plan]):

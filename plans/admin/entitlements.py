@@ -6,10 +6,10 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from plans.admin.base import staff_cause
 from plans.entitlements import refresh_entitlements
 from plans.models import CurrentEntitlement
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
+from tesslate.lib.staffactions import staff_cause
 
 
 @admin.register(CurrentEntitlement)

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 from unfold.views import ChangeList
 
-from plans.admin.base import pretty, staff_cause, without_personal_data
+from plans.admin.base import pretty, without_personal_data
 from plans.customers import find_customer, find_customers
 from plans.inbox import replay
 from plans.models import BillingReconciliation, Customer, EventBackfill, StripeEvent
@@ -20,7 +20,7 @@ from plans.tasks import process_events, reconcile_now
 from plans.wakeups import wake
 from tesslate.lib.adminlists import DaysFilter, RecentValuesFilter
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
-from tesslate.lib.staffactions import asks
+from tesslate.lib.staffactions import asks, staff_cause
 
 STATE_COLOURS = {
     StripeEvent.State.PENDING: "info",

@@ -5,9 +5,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from plans import throttles
-from plans.admin.base import staff_cause
 from plans.models import Throttle
 from tesslate.lib.readonlyadmin import ReadOnlyAdmin
+from tesslate.lib.staffactions import staff_cause
 
 
 @admin.register(Throttle)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from django.contrib import messages
 from django.http import HttpRequest
 
+from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
 
 LONGEST_REASON = 500
@@ -58,6 +59,12 @@ def questions_of(action: Callable[..., Any]) -> Questions:
 def given_reason(request: HttpRequest) -> str:
     """What was given to an action that asks for a reason."""
     return request.POST.get("reason", "").strip()[:LONGEST_REASON]
+
+
+def staff_cause(request: HttpRequest) -> Cause:
+    """Who acts on a page of the admin."""
+    assert request.user.pk is not None
+    return Cause.staff(request.user.pk, "admin")
 
 
 def do_to_each(

@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 
 from accounts.audit import record_act
 from accounts.models import Organization, User
-from tesslate.lib.cause import Cause
+from tesslate.lib.staffactions import staff_cause
 from tesslate.staffroom.links import page_of
 from tesslate.staffroom.lists import confirmed_or_asked
 from tesslate.staffroom.once import is_first
@@ -88,10 +88,9 @@ class Audited(Base):
 def note(
     request: HttpRequest, obj: Model, verb: str, before: Any, after: dict[str, Any] | None
 ) -> None:
-    assert isinstance(request.user.pk, int)
     record_act(
         action=f"{obj._meta.model_name}.{verb}",
-        cause=Cause.staff(request.user.pk, "admin"),
+        cause=staff_cause(request),
         target=obj,
         user=_subject(obj, User, "user"),
         organization=_subject(obj, Organization, "organization"),

@@ -16,9 +16,14 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 
 from accounts.audit import record_act
-from tesslate.lib.cause import Cause
 from tesslate.lib.reauthentication import password_problem
-from tesslate.lib.staffactions import LONGEST_REASON, Questions, given_reason, questions_of
+from tesslate.lib.staffactions import (
+    LONGEST_REASON,
+    Questions,
+    given_reason,
+    questions_of,
+    staff_cause,
+)
 from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.once import new_submission
 
@@ -62,7 +67,7 @@ def export_csv(
         return redirect("admin:job", job_id=job.pk)
     record_act(
         action=f"{queryset.model._meta.model_name}.exported",
-        cause=Cause.staff(request.user.pk or 0, "admin"),
+        cause=staff_cause(request),
         after={"rows": count},
     )
     name = f"{queryset.model._meta.model_name}-{timezone.now():%Y-%m-%d}.csv"
