@@ -32,8 +32,8 @@ help: ## list the commands
 run: $(ENVIRONMENT) ## the whole product on this machine (PORT, DATA_DIR, GATEWAY); Ctrl-C stops it
 	@exec $(BIN)/python -m sandbox.run
 
-test: $(ENVIRONMENT) ## all tests, with a throw-away PostgreSQL and Valkey (ARGS for pytest)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not browser and not soak" $(ARGS)
+test: $(ENVIRONMENT) ## all tests but those of contract, e2e and soak, on a throw-away PostgreSQL and Valkey (ARGS for pytest)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not contract and not browser and not soak" $(ARGS)
 
 e2e: $(ENVIRONMENT) ## the product in a real browser
 	@$(BIN)/python -m pytest -n 0 -m browser $(ARGS)
