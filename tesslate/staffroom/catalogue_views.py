@@ -11,9 +11,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from plans.catalogue import map_price
 from plans.models import GatewayModel, Plan, Subscription
-from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
-from tesslate.staffroom.caller import staff_user
+from tesslate.lib.staffactions import staff_cause
 from tesslate.staffroom.customers_views import require, staff_page
 
 LIMITS = (
@@ -70,7 +69,7 @@ def map_one(request: HttpRequest, price_id: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         plan = form.cleaned_data["plan"]
         try:
-            cause = Cause.staff(staff_user(request).pk, "admin")
+            cause = staff_cause(request)
             map_price(stripe_price_id=price_id, plan=plan, cause=cause)
         except ApiError as error:
             problem = error.message

@@ -14,9 +14,9 @@ from accounts.models import Organization, User
 from llmkeys.explain import explain_access, is_allowed
 from llmkeys.limits import side_by_side
 from plans.models import GatewayModel
-from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
 from tesslate.lib.reauthentication import password_problem
+from tesslate.lib.staffactions import staff_cause
 from tesslate.site.account import account_page
 from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.customer_actions import ACTIONS, Action, actions_for
@@ -168,7 +168,7 @@ def _run(request: HttpRequest, action: Action, subject: User, data: dict[str, An
         messages.info(request, "This was sent before, and done then.")
         return ""
     try:
-        done = action.run(subject, data, Cause.staff(staff_user(request).pk, "admin"))
+        done = action.run(subject, data, staff_cause(request))
     except ApiError as error:
         return error.message
     messages.success(request, done)

@@ -7,7 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST, require_safe
 
-from tesslate.lib.cause import Cause
+from tesslate.lib.staffactions import staff_cause
 from tesslate.staffroom import jobs
 from tesslate.staffroom.caller import staff_user
 from tesslate.staffroom.customers_views import require, staff_page
@@ -57,7 +57,7 @@ def stop(request: HttpRequest, job_id: int) -> HttpResponse:
     row = get_object_or_404(visible(request), pk=job_id)
     if row.requested_by_id != user.pk:
         require(request, "staffroom.change_job")
-    if jobs.cancel(job=row, cause=Cause.staff(user.pk, "admin")):
+    if jobs.cancel(job=row, cause=staff_cause(request)):
         messages.success(request, "Stopped. What was done before stays done.")
     else:
         messages.info(request, "It was over already.")

@@ -12,9 +12,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from llmkeys import rollouts
 from llmkeys.models import Rollout
 from plans.models import GatewayModel, Plan
-from tesslate.lib.cause import Cause
 from tesslate.lib.errors import ApiError
-from tesslate.staffroom.caller import staff_user
+from tesslate.lib.staffactions import staff_cause
 from tesslate.staffroom.customers_views import require, staff_page
 
 LABELS = {
@@ -80,7 +79,7 @@ def edit_plan(request: HttpRequest, plan_id: int) -> HttpResponse:
             if not form.edit:
                 problem = "Nothing would change."
             elif "confirmed" in request.POST:
-                rollout = rollouts.start(plan=stored, edit=form.edit, cause=_cause(request))
+                rollout = rollouts.start(plan=stored, edit=form.edit, cause=staff_cause(request))
                 return redirect("admin:rollout", rollout_id=rollout.pk)
             else:
                 impact = rollouts.impact(stored, form.edit)
@@ -140,14 +139,10 @@ def steer(request: HttpRequest, rollout_id: int, step: str) -> HttpResponse:
         raise Http404
     row = get_object_or_404(Rollout, pk=rollout_id)
     try:
-        successor = getattr(rollouts, step)(rollout=row, cause=_cause(request))
+        successor = getattr(rollouts, step)(rollout=row, cause=staff_cause(request))
     except ApiError as error:
         messages.warning(request, error.message)
         return redirect("admin:rollout", rollout_id=row.pk)
     messages.success(request, STEPS[step][1])
     shown = successor.pk if isinstance(successor, Rollout) else row.pk
     return redirect("admin:rollout", rollout_id=shown)
-
-
-def _cause(request: HttpRequest) -> Cause:
-    return Cause.staff(staff_user(request).pk, "admin")

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.models import User
 from accounts.sessions import end_other_sessions, end_session, sessions_of
-from tesslate.lib.cause import Cause
+from tesslate.lib.staffactions import staff_cause
 from tesslate.staffroom import two_factor
 
 WRONG_CODE = "This code is not right, or was used already. Wait for the next one and try again."
@@ -117,7 +117,7 @@ def end_sessions(request: HttpRequest) -> HttpResponse:
     """Sign out in one other place, or in all of them."""
     user = _staff(request)
     assert user is not None
-    cause, session_id = Cause.staff(user.pk, "admin"), request.POST.get("session", "")
+    cause, session_id = staff_cause(request), request.POST.get("session", "")
     if session_id:
         done = int(end_session(user=user, session_id=session_id[:32], cause=cause))
     else:
