@@ -10,6 +10,7 @@ from django.utils import timezone
 from psycopg import sql
 
 from chatproxy.models import ChatContent
+from tesslate.lib.sql import fetch
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +61,12 @@ def drop_content(*, older_than: timedelta, now: datetime | None = None) -> int:
 
 
 def partitions() -> list[str]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT inhrelid::regclass::text FROM pg_inherits"
-            " WHERE inhparent = %s::regclass ORDER BY 1",
-            [TABLE],
-        )
-        return [name for (name,) in cursor.fetchall()]
+    found = fetch(
+        "SELECT inhrelid::regclass::text FROM pg_inherits"
+        " WHERE inhparent = %s::regclass ORDER BY 1",
+        [TABLE],
+    )
+    return [name for (name,) in found]
 
 
 # 1. A table apart, so that nothing waits while rows move.

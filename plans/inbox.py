@@ -32,6 +32,7 @@ from plans.versions import is_readable
 from tesslate.lib.cause import Cause
 from tesslate.lib.logcontext import log_fields
 from tesslate.lib.redaction import redact
+from tesslate.lib.sql import fetch
 
 logger = logging.getLogger(__name__)
 State = StripeEvent.State
@@ -96,9 +97,8 @@ def store(event: Any, body: str) -> Stored:
     fields = _fields(event)
     state, outcome = triage(event)
     now = timezone.now()
-    with connection.cursor() as cursor:
-        cursor.execute(_STORE, [*fields[:5], now, *fields[5:], body, state, outcome, now])
-        is_new, state_now = cursor.fetchone()
+    values = [*fields[:5], now, *fields[5:], body, state, outcome, now]
+    [(is_new, state_now)] = fetch(_STORE, values)
     if is_new and state != State.PENDING:
         EVENTS.labels(fields[1], state).inc()
     return Stored(is_new, state_now)

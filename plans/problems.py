@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db import connection
 from django.db.models import Count, Exists, Max, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
@@ -19,6 +18,7 @@ from plans.models import (
     StripeEvent,
     Subscription,
 )
+from tesslate.lib.sql import fetch
 
 logger = logging.getLogger(__name__)
 Kind = BillingProblem.Kind
@@ -36,23 +36,21 @@ def open_problem(
 
     Runs in the caller's transaction. The first occurrence is logged and counted, for alerts.
     """
-    with connection.cursor() as cursor:
-        # Two workers may meet the same problem at once; the partial unique index decides.
-        cursor.execute(
-            """
-            INSERT INTO plans_billingproblem
-                (kind, subject, summary, customer_id, occurrences, first_seen_at, last_seen_at)
-            VALUES (%s, %s, %s, %s, 1, now(), now())
-            ON CONFLICT (kind, subject) WHERE resolved_at IS NULL DO UPDATE SET
-                occurrences = plans_billingproblem.occurrences + 1,
-                last_seen_at = now(),
-                summary = EXCLUDED.summary,
-                customer_id = coalesce(EXCLUDED.customer_id, plans_billingproblem.customer_id)
-            RETURNING id, occurrences
-            """,
-            [kind, subject[:255], summary[:500], customer.pk if customer else None],
-        )
-        pk, occurrences = cursor.fetchone()
+    # Two workers may meet the same problem at once; the partial unique index decides.
+    [(pk, occurrences)] = fetch(
+        """
+        INSERT INTO plans_billingproblem
+            (kind, subject, summary, customer_id, occurrences, first_seen_at, last_seen_at)
+        VALUES (%s, %s, %s, %s, 1, now(), now())
+        ON CONFLICT (kind, subject) WHERE resolved_at IS NULL DO UPDATE SET
+            occurrences = plans_billingproblem.occurrences + 1,
+            last_seen_at = now(),
+            summary = EXCLUDED.summary,
+            customer_id = coalesce(EXCLUDED.customer_id, plans_billingproblem.customer_id)
+        RETURNING id, occurrences
+        """,
+        [kind, subject[:255], summary[:500], customer.pk if customer else None],
+    )
     if occurrences == 1:
         PROBLEMS_OPENED.labels(kind).inc()
         logger.error("billing problem %s %s: %s", kind, subject, summary)

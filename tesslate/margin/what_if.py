@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from django.db import connection
 from django.db.models import QuerySet, Sum
 
 from accounts.models import User
 from llmkeys.models import UsageDay
 from plans.models import Plan
 from plans.revenue_recognition import recognised
+from tesslate.lib.sql import fetch
 from tesslate.margin.figures import CENT, NOTHING, Line
 
 HUNDRED = Decimal(100)
@@ -127,18 +127,16 @@ def _too_fast(change: Change, start: date, end: date) -> tuple[int, int]:
     """Requests beyond the limit, and customers who made them."""
     if change.rpm is None:
         return 0, 0
-    with connection.cursor() as cursor:
-        cursor.execute(
-            BUSY_MINUTES,
-            {
-                "rpm": change.rpm,
-                "plan": change.plan.code,
-                "start": datetime(start.year, start.month, start.day, tzinfo=UTC),
-                "end": datetime(end.year, end.month, end.day, tzinfo=UTC),
-                "without": list(change.without_models),
-            },
-        )
-        refused, users = cursor.fetchone()
+    [(refused, users)] = fetch(
+        BUSY_MINUTES,
+        {
+            "rpm": change.rpm,
+            "plan": change.plan.code,
+            "start": datetime(start.year, start.month, start.day, tzinfo=UTC),
+            "end": datetime(end.year, end.month, end.day, tzinfo=UTC),
+            "without": list(change.without_models),
+        },
+    )
     return int(refused), users
 
 
