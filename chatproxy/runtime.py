@@ -40,6 +40,7 @@ from tesslate.lib.lifecycle import begin_drain
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+# Until work that did not hear that it is to end is told again.
 DEAF_SECONDS = 0.2
 HEAL_SECONDS = 60.0
 MOST_HEALED = 10_000
